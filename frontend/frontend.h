@@ -1,0 +1,65 @@
+/* The frontend: model YAML and TRAIN.yaml to a module with one graph and the facts that no graph holds. */
+#ifndef INK_FRONTEND_H
+#define INK_FRONTEND_H
+#include "ink/program.h"
+#include "ir/graph.h"
+
+typedef struct ModelOptions {
+  const char *const *sets; /* "dims.layers=2" */
+  int nsets;
+  int64_t batch, time; /* 0: from the training spec or the model */
+  const char *models;  /* folder searched for `base:` and bare names after the file's own; may be NULL */
+} ModelOptions;
+
+/* One part of a parameter in a checkpoint: an affine view of a tensor. Meaning of the fields: ProgramPiece. */
+typedef struct Piece {
+  const char *tensor;
+  int hf_rank;
+  int64_t hf_dim[MAX_RANK];
+  int64_t start, base;
+  int rank;
+  int64_t dim[MAX_RANK], pstride[MAX_RANK], stride[MAX_RANK];
+} Piece;
+
+typedef struct ModelParam {
+  const char *name; /* name of the graph input: "layer.0.wq" */
+  InitKind init;
+  double init_a, init_b;
+  bool decay;
+  Piece *pieces;
+  int npieces;
+  Span span;
+} ModelParam;
+
+typedef struct ModelInput {  /* a data input and what feeds it */
+  const char *name, *source; /* "tokens", "targets", "images", "labels", "positions" */
+} ModelInput;
+
+typedef struct Model {
+  const char *name;
+  Module *
+      mod; /* graph "forward": data and params in; outputs "loss" (a row loss f32[B, T] or [B]) and "logits" if the model names it */
+  ModelParam *params; /* in the order of the graph's param inputs */
+  int nparams;
+  ModelInput *inputs;
+  int ninputs;
+  int64_t batch, time;                              /* of a micro-batch; time 0 without tokens */
+  const char *config_json, *generation_config_json; /* NULL when the model has no hf mapping */
+  const char
+      *effective; /* the spec after base, variants and overrides, as YAML text: --stage source, the card, the hash */
+} Model;
+
+/* NULL after errors, all of which are in d. */
+Model *model_load(Arena *a, Diags *d, const char *path, const ModelOptions *opt);
+
+typedef struct TrainSpec {
+  const char *value[32]; /* by the order of include/ink/train.def, defaults filled in */
+  int64_t micro_batch, seq;
+  const char *effective;
+} TrainSpec;
+/* path NULL: the defaults. Unknown keys, wrong types and values out of range are errors with a suggestion. */
+TrainSpec *train_load(Arena *a, Diags *d, const char *path);
+int train_key(const char *key); /* index in train.def or -1 */
+/* Checks one "key=value" as --set gives it; used for TRAIN.yaml too. Returns NULL or what is wrong (with a suggestion). */
+const char *train_check(Arena *a, const char *key, const char *value, bool at_run);
+#endif

@@ -1,0 +1,15 @@
+/* Numbers of a target machine: all that passes and schedules may know of it. */
+#ifndef INK_IR_TARGET_H
+#define INK_IR_TARGET_H
+#include "ink/base.h"
+
+typedef struct Target {
+  const char *name;                    /* as asked: "cpu:native" */
+  const char *triple, *cpu, *features; /* LLVM's words */
+  const char *require;                 /* features to check when a program starts: "avx2,fma" */
+  int lanes;                           /* f32 lanes of a vector register */
+  int registers;                       /* vector registers */
+  int64_t l1, l2, l3;                  /* bytes a core may count on */
+  int cores;
+} Target;
+#endif

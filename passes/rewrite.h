@@ -1,0 +1,24 @@
+/* How passes build the next graph: copy node by node through a map from old values to new ones. */
+#ifndef INK_PASSES_REWRITE_H
+#define INK_PASSES_REWRITE_H
+#include "ir/graph.h"
+
+typedef struct Rewrite {
+  const Graph *from;
+  Graph *to;
+  Val *map; /* by old value; 0: not there (yet) */
+} Rewrite;
+
+/* `to` gets from's name and all of its inputs. */
+Rewrite rewrite_begin(Module *into, const Graph *from);
+/* Copies one node with mapped operands, maps its results, returns the first. */
+Val rewrite_copy(Rewrite *r, const Node *n);
+/* Copies the outputs through the map. */
+void rewrite_outputs(Rewrite *r);
+/* A module with m's name, mesh and arena, no graphs. */
+Module *rewrite_module(const Module *m);
+
+/* Appends to g the gradient nodes of `loss` (f32 scalar, with gradient `seed`) for each value of wrt; grad[i] is 0 where
+ * none flows. Reads only the op table's derivative texts and grad_NAME functions (autodiff.c). */
+bool autodiff(Graph *g, Val loss, Val seed, const Val *wrt, int nwrt, Val *grad);
+#endif
