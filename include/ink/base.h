@@ -72,6 +72,7 @@ typedef struct Diags {
   int nsources, cap_sources;
   Diag *list;
   int n, cap;
+  int dropped; /* errors after the first 100, counted but not kept */
 } Diags;
 
 Diags *diags_new(Arena *a);
