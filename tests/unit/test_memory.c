@@ -47,10 +47,10 @@ Test(memory, touching_intervals_are_alive_together) {
 }
 
 Test(memory, the_tightest_gap) {
-  /* 512 and 128 die and leave gaps between survivors; the newcomer of 128 belongs into the gap of 128. */
+  /* 2048 and 512 die and leave gaps between survivors; the newcomer of 192 belongs into the gap of 512. */
   MemoryItem it[] = {{.bytes = 4096, .begin = 0, .end = 9}, {.bytes = 2048, .begin = 0, .end = 4},
                      {.bytes = 1024, .begin = 0, .end = 9}, {.bytes = 512, .begin = 0, .end = 4},
-                     {.bytes = 256, .begin = 0, .end = 9},  {.bytes = 448, .begin = 5, .end = 9}};
+                     {.bytes = 256, .begin = 0, .end = 9},  {.bytes = 192, .begin = 5, .end = 9}};
   MemoryReport r = memory_plan(arena, it, 6, false);
   check_disjoint(it, 6, r.arena);
   cr_assert(eq(i64, it[5].offset, it[3].offset));
