@@ -9,11 +9,13 @@ usage: gpt2_step.py [--batch 4] [--seq 256] [--steps 7] [--threads 2] [--peak GF
 """
 import argparse
 import statistics
+import sys
 import time
 
 import torch
 
-from gpt import GPT, adamw
+sys.dont_write_bytecode = True  # no __pycache__ in the source tree
+from gpt import GPT, adamw  # noqa: E402
 
 VOCAB, D, LAYERS, HEADS, CTX = 50257, 768, 12, 12, 1024
 

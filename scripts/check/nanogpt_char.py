@@ -5,16 +5,18 @@
 decay .1 on matrices, clip 1, no biases, tied embeddings, exact GELU, no dropout. Batches are random positions, as in
 nanoGPT. Validation is the whole last tenth of the text in windows of 64, not nanoGPT's estimate on 20 batches.
 
-usage: nanogpt_char.py INPUT.txt [--iters N] [--seed S] [--threads N] [--unfused]
+usage: nanogpt_char.py INPUT.txt [--iters N] [--stop N] [--seed S] [--threads N] [--unfused]
 """
 import argparse
 import math
+import sys
 import time
 
 import numpy as np
 import torch
 
-from gpt import GPT, adamw
+sys.dont_write_bytecode = True  # no __pycache__ in the source tree
+from gpt import GPT, adamw  # noqa: E402
 
 CTX, BATCH, WARMUP, LR, FLOOR = 64, 12, 100, 1e-3, 1e-4
 
