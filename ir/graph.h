@@ -36,6 +36,7 @@ typedef struct OpInfo {
 } OpInfo;
 extern const OpInfo op_info[OP_COUNT];
 OpKind op_find(const char *name); /* OP_NONE if there is none */
+void ops_doc(Text *out);          /* the page docs/ops.md */
 
 typedef struct Attr {
   const char *name; /* interned */
@@ -117,7 +118,8 @@ void graph_output(Graph *g, const char *name, Val v);
 
 /* Appends a node whose result types are inferred; on an error adds a diagnostic at the span and returns 0. Ops whose
  * result type is not a function of operands and attributes (broadcast, reshape, table, cast, onehot) take it from `want`,
- * which others ignore (may be NULL). Returns the first result. */
+ * which others ignore (may be NULL). A call with a count takes the types of stacked outputs from want[] (one per result);
+ * with want NULL their first extent is multiplied. Returns the first result. */
 Val graph_add(Graph *g, OpKind op, const Val *args, int nargs, const Attr *attrs, int nattrs, const Type *want,
               Span at);
 /* Shorthands for the common ones. */
@@ -146,6 +148,9 @@ const Input *graph_find_input(const Graph *g, const char *name);
 const Output *graph_find_output(const Graph *g, const char *name);
 
 /* ---- text (print.c, parse.c). `spans`: append "# file:line" comments. */
+void type_print(const Graph *g, Type t, Text *out);  /* g names segment offsets and mesh axes */
+void shape_print(const Graph *g, Type t, Text *out); /* "[B=4, T=64]"; nothing for rank 0 */
+void val_print(const Graph *g, Val v, Text *out);    /* "%wte", "%12": as graph_print names it */
 void graph_print(const Graph *g, bool spans, Text *out);
 void module_print(const Module *m, bool spans, Text *out);
 Module *module_parse(Arena *a, Diags *d, uint32_t file); /* NULL after errors */
@@ -153,7 +158,7 @@ Module *module_parse(Arena *a, Diags *d, uint32_t file); /* NULL after errors */
 /* ---- verify.c: its head lists the invariants. Errors go to m->diags. */
 bool module_verify(const Module *m);
 bool infer_types(Graph *g, OpKind op, const Val *args, int nargs, const Attr *attrs, int nattrs, const Type *want,
-                 Span at, Type *out, int *nout); /* out: room for 8 */
+                 Span at, Type *out, int *nout); /* out: room for 8; for call, for the callee's outputs if those are more */
 
 /* ---- cost (cost.c): model arithmetic, not machine time. */
 double node_flops(const Graph *g, const Node *n);
