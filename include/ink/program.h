@@ -36,7 +36,7 @@ typedef struct ProgramBuffer {
   uint64_t bytes;
   int64_t dim[PROGRAM_RANK]; /* bounds where symbolic */
   uint32_t source; /* DATA only: what feeds it: "tokens", "targets", "images", "labels", "positions"; 0 for scalars */
-  uint32_t pad2;
+  uint32_t bound;  /* DATA of i32: every value is below it (rows of the gathered table, classes); 0: not said */
 } ProgramBuffer;
 
 typedef enum { INIT_ZEROS, INIT_ONES, INIT_CONST, INIT_NORMAL, INIT_UNIFORM } InitKind;
