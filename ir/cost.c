@@ -1,0 +1,64 @@
+/* Cost in model arithmetic: what a node computes and touches, not how long a machine takes.
+ *
+ * A product and its sum are two operations. Attention counts in full, masked or not, as the field does. Elementwise
+ * ops count the steps of their table text, a function as 10. Copies count nothing. Symbolic extents count at their
+ * bounds. */
+#include "ir/expr.h"
+#include "ir/infer.h"
+
+#include <string.h>
+
+static double elements(const Graph *g, Val v) {
+  return (double)type_elements(g->types[v]);
+}
+
+static double ew_steps(OpKind op) {
+  static const char *const vars[] = {"a", "b", "c"};
+  const Expr *e = expr_table(op_info[op].value, vars, op_info[op].nargs);
+  double n = 0;
+  for (int i = 0; i < e->n; i++)
+    if (e->step[i].op != EX_NUM && e->step[i].op != EX_VAR) n += e->step[i].op == EX_CALL ? 10 : 1;
+  return n;
+}
+
+/* The product of all letters: of the result's, and of the summed ones. */
+static double rule_products(const Graph *g, const Node *n) {
+  Rule r;
+  const char *err;
+  const Type *a = &g->types[n->args[0]];
+  double p = elements(g, n->res);
+  if (!rule_parse(node_attr(n, "rule")->str, &r, &err)) return 0;
+  for (int i = 0; i < r.na; i++)
+    if (rule_summed(&r, r.a[i])) p *= (double)a->dim[i].n;
+  return p;
+}
+
+double node_flops(const Graph *g, const Node *n) {
+  if (op_info[n->op].ew) return ew_steps(n->op) * elements(g, n->res);
+  switch (n->op) {
+  case OP_contract:
+  case OP_contract_from: return 2 * rule_products(g, n);
+  case OP_attend:
+  case OP_attend_grad: /* two contractions of b h t s e products, and five */
+    return (n->op == OP_attend ? 4 : 10) * elements(g, n->args[0]) * (double)g->types[n->args[1]].dim[1].n;
+  case OP_sum:
+  case OP_rowmax: return elements(g, n->args[0]);
+  case OP_scatter_add: return elements(g, n->args[2]);
+  case OP_rope: return 3 * elements(g, n->res); /* of each pair four products and two sums */
+  case OP_call: {
+    const Graph *f = module_find(g->mod, node_attr(n, "fn")->str);
+    const Attr *count = node_attr(n, "count");
+    double sum = 0;
+    for (int i = 0; f && i < f->nnodes; i++) sum += node_flops(f, &f->nodes[i]);
+    return count ? sum * (double)count->i : sum;
+  }
+  default: return 0;
+  }
+}
+
+double node_bytes(const Graph *g, const Node *n) {
+  double sum = 0;
+  for (int i = 0; i < n->nargs; i++) sum += (double)type_bytes(g->types[n->args[i]]);
+  for (int i = 0; i < n->nres; i++) sum += (double)type_bytes(g->types[n->res + (Val)i]);
+  return sum;
+}
