@@ -5,7 +5,17 @@
  *   sum := prod (('+'|'-') prod)*        prod := unary (('*'|'/'|'%') unary)*      unary := '-' unary | power
  *   power := atom ('^' unary)?           atom := number | name | name '(' expr, ... ')' | '(' expr ')'
  *
- * A parsed expression is a postorder array: the operands of step i are earlier steps; the last step is the value. */
+ * A parsed expression is a postorder array: the operands of step i are earlier steps; the last step is the value. Equal
+ * steps are one step, so an expression is a DAG.
+ *
+ * Steps in f32, which the exact evaluator and the kernels share to the bit (each literal is rounded to f32 once):
+ *   + - * / sqrt fma    IEEE, to nearest even; fma rounds once             abs, unary -   the sign bit alone
+ *   < > <= >= ==        1. or 0.; 0. where an operand is NaN               c ? a : b      a where c != 0. (NaN counts), else b
+ *   round, floor        to an integral value: ties to even (rint); down
+ *   pow2(a)             bits(a + 12582912.) as i32, - 0x4B400000, + 127, << 23, as f32: 2^a for an integral a in [-126, 127];
+ *                       anything else gives some bits and no trap (arithmetic wraps)
+ *   exponent(a)         ((bits(a) >> 23) & 255) - 127, converted to f32
+ *   mantissa(a)         (bits(a) & 0x007fffff) | 0x3f800000, as f32 */
 #ifndef INK_IR_EXPR_H
 #define INK_IR_EXPR_H
 #include "ink/base.h"
@@ -58,12 +68,16 @@ typedef struct Expr {
   int n;
 } Expr;
 
+enum { EXPR_MAX_STEPS = 1024 }; /* a longer text is refused */
+int expr_arity(ExprOp op);      /* operands of a step: how many of arg[] count */
+
 /* Names are matched against vars[nvars]. On an error returns false, with *err_col (byte offset) and *err (text) set. */
 bool expr_parse(Arena *a, const char *text, const char *const *vars, int nvars, Expr *out, uint32_t *err_col,
                 const char **err);
 
 /* In double, functions by libm. */
 double expr_eval(const Expr *e, const double *vars);
+double expr_step(const ExprStep *s, double a, double b, double c); /* one step other than EX_VAR, from its operands */
 
 /* With every EX_CALL replaced by its body from math.def: only exactly rounded steps remain, so float evaluation step by
  * step is the kernel's own arithmetic. Cached; the result lives for the process. */
