@@ -46,7 +46,7 @@ static Val val_new(Graph *g, Type t, int32_t def) {
 }
 
 Val graph_input(Graph *g, const char *name, InputKind kind, Type t, Span at) {
-  Input in = {intern(name), kind, val_new(g, t, -1 - g->ninputs), at};
+  Input in = {intern(name), kind, kind == IN_PARAM, val_new(g, t, -1 - g->ninputs), at};
   PUSH(g->mod->arena, g->inputs, g->ninputs, g->cap_inputs, in);
   return in.val;
 }

@@ -68,6 +68,7 @@ extern const char *const input_kind_name[]; /* "data", "param", "state" */
 typedef struct Input {
   const char *name; /* interned: "layer.0.wq"; also the value's name in text */
   InputKind kind;
+  bool decay; /* params: weight decay applies; graph_input sets it, text says "param nodecay" where not */
   Val val;
   Span span;
 } Input;

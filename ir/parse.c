@@ -452,8 +452,11 @@ static bool parse_input(Parser *p) {
   while (kind <= IN_STATE && !is(p, k, input_kind_name[kind])) kind++;
   if (kind > IN_STATE) return unknown(p, k, "kind of input", input_kind_name, IN_STATE + 1);
   p->at++;
+  bool nodecay = kind == IN_PARAM && is(p, peek(p), "nodecay");
+  if (nodecay) k = next(p);
   const Token *last = is(p, peek(p), ",") ? peek(p) : k;
   Val v = graph_input(p->g, token_text(p, name), kind, t, comment_span(p, last, span_of(p, name)));
+  if (nodecay) p->g->inputs[p->g->ninputs - 1].decay = false;
   return define(p, name, v);
 }
 

@@ -149,7 +149,8 @@ void graph_print(const Graph *g, bool spans, Text *out) {
     const Input *in = &g->inputs[i];
     text_add(out, "%s  %%%s: ", i ? "" : "\n", in->name);
     type_print(g, g->types[in->val], out);
-    text_add(out, " %s%s", input_kind_name[in->kind], i < g->ninputs - 1 ? "," : "");
+    text_add(out, " %s%s%s", input_kind_name[in->kind], in->kind == IN_PARAM && !in->decay ? " nodecay" : "",
+             i < g->ninputs - 1 ? "," : "");
     if (spans) span_print(g, in->span, out);
     text_add(out, "\n");
   }
