@@ -1,0 +1,360 @@
+/* Kernel IR to LLVM IR, instruction by instruction. Vectors stay as explicit as they are in Kernel IR; nothing is left
+ * to the vectorizer, and no fast-math flag is ever set, so the arithmetic is the kernel's own.
+ *
+ * Loops become: guard (lo < hi) -> body with phis for the index and every carried value -> exit with phis that choose
+ * between the initial and the last values. */
+#include "codegen/llvm.h"
+#include <stdio.h>
+#include <string.h>
+
+typedef struct Loop {
+  uint32_t ins; /* its `for` or `if` instruction */
+  LLVMBasicBlockRef guard, body, exit;
+  LLVMValueRef index;
+  LLVMValueRef next[64]; /* yielded values */
+  int niter;
+} Loop;
+
+typedef struct Emit {
+  Llvm *l;
+  const Kernel *k;
+  LLVMValueRef fn;
+  LLVMValueRef *v;   /* by KV */
+  LLVMValueRef *buf; /* base pointers */
+  LLVMValueRef *results;
+  Loop loop[32];
+  int depth;
+} Emit;
+
+static LLVMTypeRef vec(LLVMTypeRef t, int lanes) {
+  return lanes == 1 ? t : LLVMVectorType(t, (unsigned)lanes);
+}
+static LLVMValueRef c64(Llvm *l, int64_t x) {
+  return LLVMConstInt(l->i64, (uint64_t)x, 1);
+}
+
+static LLVMValueRef splat_const(LLVMValueRef c, int lanes) {
+  if (lanes == 1) return c;
+  LLVMValueRef all[KIR_LANES];
+  for (int i = 0; i < lanes; i++) all[i] = c;
+  return LLVMConstVector(all, (unsigned)lanes);
+}
+static LLVMValueRef fconst(Llvm *l, double x, int lanes) {
+  return splat_const(LLVMConstReal(l->f32, x), lanes);
+}
+static LLVMValueRef iconst(Llvm *l, uint32_t x, int lanes) {
+  return splat_const(LLVMConstInt(l->i32, x, 0), lanes);
+}
+
+static LLVMValueRef splat(Llvm *l, LLVMValueRef x, int lanes) {
+  if (lanes == 1) return x;
+  LLVMTypeRef vt = LLVMVectorType(LLVMTypeOf(x), (unsigned)lanes);
+  LLVMValueRef one = LLVMBuildInsertElement(l->b, LLVMGetPoison(vt), x, LLVMConstInt(l->i32, 0, 0), "");
+  return LLVMBuildShuffleVector(l->b, one, LLVMGetPoison(vt), LLVMConstNull(LLVMVectorType(l->i32, (unsigned)lanes)),
+                                "");
+}
+
+static LLVMValueRef iota(Llvm *l, int lanes) {
+  LLVMValueRef all[KIR_LANES];
+  for (int i = 0; i < lanes; i++) all[i] = LLVMConstInt(l->i32, (uint64_t)i, 0);
+  return lanes == 1 ? all[0] : LLVMConstVector(all, (unsigned)lanes);
+}
+
+/* Mask of the first n lanes, n any index. */
+static LLVMValueRef first_lanes(Llvm *l, LLVMValueRef n, int lanes) {
+  LLVMValueRef big = LLVMBuildICmp(l->b, LLVMIntSLT, n, c64(l, KIR_LANES), "");
+  LLVMValueRef n32 = LLVMBuildTrunc(l->b, LLVMBuildSelect(l->b, big, n, c64(l, KIR_LANES), ""), l->i32, "");
+  return LLVMBuildICmp(l->b, LLVMIntSLT, iota(l, lanes), splat(l, n32, lanes), "");
+}
+
+static LLVMValueRef intrinsic(Llvm *l, const char *name, LLVMTypeRef *over, int nover, LLVMValueRef *args, int nargs) {
+  unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
+  LLVMValueRef fn = LLVMGetIntrinsicDeclaration(l->mod, id, over, (size_t)nover);
+  LLVMTypeRef ft = LLVMIntrinsicGetType(l->ctx, id, over, (size_t)nover);
+  return LLVMBuildCall2(l->b, ft, fn, args, (unsigned)nargs, "");
+}
+
+static LLVMValueRef address(Emit *e, int buf, LLVMValueRef at) {
+  LLVMTypeRef t = e->k->bufs[buf].dt == DT_bf16 ? e->l->i16 : e->k->bufs[buf].dt == DT_i8 ? e->l->i8 : e->l->f32;
+  return LLVMBuildInBoundsGEP2(e->l->b, t, e->buf[buf], &at, 1, "");
+}
+
+static LLVMValueRef as_bool(Emit *e, LLVMValueRef f, int lanes) {
+  return LLVMBuildFCmp(e->l->b, LLVMRealUNE, f, fconst(e->l, 0, lanes), "");
+}
+
+static LLVMValueRef compare(Emit *e, LLVMRealPredicate p, LLVMValueRef a, LLVMValueRef b, int lanes) {
+  Llvm *l = e->l;
+  return LLVMBuildSelect(l->b, LLVMBuildFCmp(l->b, p, a, b, ""), fconst(l, 1, lanes), fconst(l, 0, lanes), "");
+}
+
+static LLVMBasicBlockRef block(Emit *e, const char *name) {
+  return LLVMAppendBasicBlockInContext(e->l->ctx, e->fn, name);
+}
+
+static void open_loop(Emit *e, uint32_t n) {
+  Llvm *l = e->l;
+  const KIns *i = &e->k->ins[n];
+  Loop *lp = &e->loop[e->depth++];
+  memset(lp, 0, sizeof *lp);
+  lp->ins = n;
+  lp->guard = LLVMGetInsertBlock(l->b);
+  lp->body = block(e, i->op == K_for ? "loop" : "then");
+  lp->exit = block(e, "after");
+  LLVMValueRef go = i->op == K_for ? LLVMBuildICmp(l->b, LLVMIntSLT, e->v[i->a], e->v[i->b], "")
+                                   : LLVMBuildICmp(l->b, LLVMIntNE, e->v[i->a], c64(l, 0), "");
+  LLVMBuildCondBr(l->b, go, lp->body, lp->exit);
+  LLVMPositionBuilderAtEnd(l->b, lp->body);
+  if (i->op != K_for) return;
+  lp->index = e->v[n + 1] = LLVMBuildPhi(l->b, l->i64, "");
+  LLVMAddIncoming(lp->index, &e->v[i->a], &lp->guard, 1);
+  for (uint32_t j = n + 1; j < (uint32_t)e->k->nins && e->k->ins[j].op == K_iter; j++, lp->niter++) {
+    const KIns *it = &e->k->ins[j];
+    LLVMValueRef phi = LLVMBuildPhi(l->b, it->index ? l->i64 : vec(l->f32, it->lanes), "");
+    LLVMAddIncoming(phi, &e->v[it->a], &lp->guard, 1);
+    e->v[j + 1] = phi;
+  }
+}
+
+static void close_loop(Emit *e) {
+  Llvm *l = e->l;
+  Loop *lp = &e->loop[--e->depth];
+  const KIns *i = &e->k->ins[lp->ins];
+  if (i->op == K_if) {
+    LLVMBuildBr(l->b, lp->exit);
+    LLVMPositionBuilderAtEnd(l->b, lp->exit);
+    return;
+  }
+  LLVMBasicBlockRef latch = LLVMGetInsertBlock(l->b);
+  LLVMValueRef next = LLVMBuildNSWAdd(l->b, lp->index, c64(l, i->imm), "");
+  LLVMValueRef more = LLVMBuildICmp(l->b, LLVMIntSLT, next, e->v[i->b], "");
+  LLVMBuildCondBr(l->b, more, lp->body, lp->exit);
+  LLVMAddIncoming(lp->index, &next, &latch, 1);
+  LLVMPositionBuilderAtEnd(l->b, lp->exit);
+  for (int j = 0; j < lp->niter; j++) {
+    LLVMValueRef phi = e->v[lp->ins + 2 + (uint32_t)j];
+    LLVMAddIncoming(phi, &lp->next[j], &latch, 1);
+    LLVMValueRef out = LLVMBuildPhi(l->b, LLVMTypeOf(phi), "");
+    LLVMAddIncoming(out, &e->v[e->k->ins[lp->ins + 1 + (uint32_t)j].a], &lp->guard, 1);
+    LLVMAddIncoming(out, &lp->next[j], &latch, 1);
+    e->results[lp->ins + 1 + (uint32_t)j] = out;
+  }
+}
+
+static LLVMValueRef load_at(Emit *e, int buf, LLVMValueRef at, int lanes) {
+  Llvm *l = e->l;
+  LLVMValueRef x = LLVMBuildLoad2(l->b, vec(l->f32, lanes), address(e, buf, at), "");
+  LLVMSetAlignment(x, 4);
+  return x;
+}
+
+static void store_at(Emit *e, int buf, LLVMValueRef at, LLVMValueRef x) {
+  LLVMSetAlignment(LLVMBuildStore(e->l->b, x, address(e, buf, at)), 4);
+}
+
+static LLVMValueRef masked(Emit *e, const KIns *i, bool store) {
+  Llvm *l = e->l;
+  int lanes = store ? e->k->ins[i->b - 1].lanes : i->lanes;
+  LLVMTypeRef over[2] = {vec(l->f32, lanes), l->ptr};
+  LLVMValueRef p = address(e, i->buf, e->v[i->a]), align = LLVMConstInt(l->i32, 4, 0);
+  LLVMValueRef m = first_lanes(l, e->v[store ? i->c : i->b], lanes);
+  if (store) return intrinsic(l, "llvm.masked.store", over, 2, (LLVMValueRef[]){e->v[i->b], p, align, m}, 4);
+  return intrinsic(l, "llvm.masked.load", over, 2, (LLVMValueRef[]){p, align, m, fconst(l, 0, lanes)}, 4);
+}
+
+/* Bits of a float vector and back. */
+static LLVMValueRef to_bits(Emit *e, LLVMValueRef x, int lanes) {
+  return LLVMBuildBitCast(e->l->b, x, vec(e->l->i32, lanes), "");
+}
+static LLVMValueRef from_bits(Emit *e, LLVMValueRef x, int lanes) {
+  return LLVMBuildBitCast(e->l->b, x, vec(e->l->f32, lanes), "");
+}
+
+static void memory_copy(Emit *e, const KIns *i) {
+  Llvm *l = e->l;
+  LLVMValueRef to = e->buf[i->buf], from = e->buf[i->buf2];
+  LLVMBasicBlockRef body = block(e, "copy"), after = block(e, "copied");
+  LLVMBuildCondBr(l->b, LLVMBuildICmp(l->b, LLVMIntNE, to, from, ""), body, after);
+  LLVMPositionBuilderAtEnd(l->b, body);
+  LLVMValueRef bytes = LLVMBuildMul(l->b, e->v[i->a], c64(l, dtype_bytes[e->k->bufs[i->buf].dt]), "");
+  LLVMBuildMemCpy(l->b, to, 4, from, 4, bytes);
+  LLVMBuildBr(l->b, after);
+  LLVMPositionBuilderAtEnd(l->b, after);
+}
+
+static void emit_ins(Emit *e, uint32_t n) {
+  Llvm *l = e->l;
+  const KIns *i = &e->k->ins[n];
+  LLVMBuilderRef b = l->b;
+  LLVMValueRef A = i->a ? e->v[i->a] : NULL, B = i->b ? e->v[i->b] : NULL, C = i->c ? e->v[i->c] : NULL;
+  int lanes = i->lanes;
+  LLVMTypeRef ft = vec(l->f32, lanes ? lanes : 1);
+  LLVMValueRef r = NULL;
+  switch ((KOp)i->op) {
+  case K_iconst: r = c64(l, i->imm); break;
+  case K_fconst: r = fconst(l, i->num, lanes); break;
+  case K_param: {
+    LLVMValueRef at = c64(l, i->imm);
+    r = LLVMBuildLoad2(b, l->i64, LLVMBuildInBoundsGEP2(b, l->i64, LLVMGetParam(e->fn, 1), &at, 1, ""), "");
+    break;
+  }
+  case K_thread: r = LLVMGetParam(e->fn, 2); break;
+  case K_threads: r = LLVMGetParam(e->fn, 3); break;
+  case K_iadd: r = LLVMBuildNSWAdd(b, A, B, ""); break;
+  case K_isub: r = LLVMBuildNSWSub(b, A, B, ""); break;
+  case K_imul: r = LLVMBuildNSWMul(b, A, B, ""); break;
+  case K_idiv: r = LLVMBuildUDiv(b, A, B, ""); break;
+  case K_imod: r = LLVMBuildURem(b, A, B, ""); break;
+  case K_imin: r = LLVMBuildSelect(b, LLVMBuildICmp(b, LLVMIntSLT, A, B, ""), A, B, ""); break;
+  case K_imax: r = LLVMBuildSelect(b, LLVMBuildICmp(b, LLVMIntSGT, A, B, ""), A, B, ""); break;
+  case K_ilt: r = LLVMBuildZExt(b, LLVMBuildICmp(b, LLVMIntSLT, A, B, ""), l->i64, ""); break;
+  case K_ieq: r = LLVMBuildZExt(b, LLVMBuildICmp(b, LLVMIntEQ, A, B, ""), l->i64, ""); break;
+  case K_for:
+  case K_if: open_loop(e, n); return;
+  case K_iter: return; /* made with its loop */
+  case K_yield:
+    for (int j = 0; j < i->n; j++) e->loop[e->depth - 1].next[j] = e->v[i->list[j]];
+    return;
+  case K_result: r = e->results[i->a + (uint32_t)i->imm]; break;
+  case K_end: close_loop(e); return;
+  case K_load: r = load_at(e, i->buf, A, lanes); break;
+  case K_load_n: r = masked(e, i, false); break;
+  case K_load_s:
+    r = LLVMGetPoison(ft);
+    for (int j = 0; j < lanes; j++) {
+      LLVMValueRef at = LLVMBuildNSWAdd(b, A, LLVMBuildNSWMul(b, B, c64(l, j), ""), "");
+      r = LLVMBuildInsertElement(b, r, load_at(e, i->buf, at, 1), LLVMConstInt(l->i32, (uint64_t)j, 0), "");
+    }
+    break;
+  case K_load_i: {
+    LLVMValueRef x = LLVMBuildLoad2(b, l->i32, address(e, i->buf, A), "");
+    r = LLVMBuildSExt(b, x, l->i64, "");
+    break;
+  }
+  case K_store: store_at(e, i->buf, A, B); return;
+  case K_store_n: masked(e, i, true); return;
+  case K_store_s:
+    for (int j = 0; j < e->k->ins[i->b - 1].lanes; j++) {
+      LLVMValueRef at = LLVMBuildNSWAdd(b, A, LLVMBuildNSWMul(b, C, c64(l, j), ""), "");
+      store_at(e, i->buf, at, LLVMBuildExtractElement(b, B, LLVMConstInt(l->i32, (uint64_t)j, 0), ""));
+    }
+    return;
+  case K_splat: r = splat(l, A, lanes); break;
+  case K_extract: r = LLVMBuildExtractElement(b, A, LLVMConstInt(l->i32, (uint64_t)i->imm, 0), ""); break;
+  case K_shuffle: {
+    LLVMValueRef m[KIR_LANES];
+    for (int j = 0; j < lanes; j++) m[j] = LLVMConstInt(l->i32, i->mask[j], 0);
+    r = LLVMBuildShuffleVector(b, A, B, LLVMConstVector(m, (unsigned)lanes), "");
+    break;
+  }
+  case K_keep_n: r = LLVMBuildSelect(b, first_lanes(l, B, lanes), A, fconst(l, i->num, lanes), ""); break;
+  case K_hot: {
+    LLVMValueRef lane = LLVMBuildTrunc(b, LLVMBuildNSWSub(b, A, B, ""), l->i32, "");
+    LLVMValueRef eq = LLVMBuildICmp(b, LLVMIntEQ, iota(l, lanes), splat(l, lane, lanes), "");
+    r = LLVMBuildSelect(b, eq, fconst(l, 1, lanes), fconst(l, 0, lanes), "");
+    break;
+  }
+  case K_nonneg:
+    r = LLVMBuildSelect(b, LLVMBuildICmp(b, LLVMIntSGE, A, c64(l, 0), ""), fconst(l, 1, 1), fconst(l, 0, 1), "");
+    break;
+  case K_fadd: r = LLVMBuildFAdd(b, A, B, ""); break;
+  case K_fsub: r = LLVMBuildFSub(b, A, B, ""); break;
+  case K_fmul: r = LLVMBuildFMul(b, A, B, ""); break;
+  case K_fdiv: r = LLVMBuildFDiv(b, A, B, ""); break;
+  case K_fneg: r = LLVMBuildFNeg(b, A, ""); break;
+  case K_fma: r = intrinsic(l, "llvm.fma", &ft, 1, (LLVMValueRef[]){A, B, C}, 3); break;
+  case K_flt: r = compare(e, LLVMRealOLT, A, B, lanes); break;
+  case K_fle: r = compare(e, LLVMRealOLE, A, B, lanes); break;
+  case K_fgt: r = compare(e, LLVMRealOGT, A, B, lanes); break;
+  case K_fge: r = compare(e, LLVMRealOGE, A, B, lanes); break;
+  case K_feq: r = compare(e, LLVMRealOEQ, A, B, lanes); break;
+  case K_select: r = LLVMBuildSelect(b, as_bool(e, A, lanes), B, C, ""); break;
+  case K_sqrt: r = intrinsic(l, "llvm.sqrt", &ft, 1, &A, 1); break;
+  case K_fabs: r = intrinsic(l, "llvm.fabs", &ft, 1, &A, 1); break;
+  case K_round: r = intrinsic(l, "llvm.rint", &ft, 1, &A, 1); break;
+  case K_floor: r = intrinsic(l, "llvm.floor", &ft, 1, &A, 1); break;
+  case K_pow2: {
+    LLVMValueRef x = to_bits(e, LLVMBuildFAdd(b, A, fconst(l, 12582912.0, lanes), ""), lanes);
+    x = LLVMBuildSub(b, x, iconst(l, 0x4B400000u - 127u, lanes), "");
+    r = from_bits(e, LLVMBuildShl(b, x, iconst(l, 23, lanes), ""), lanes);
+    break;
+  }
+  case K_exponent: {
+    LLVMValueRef x = LLVMBuildLShr(b, to_bits(e, A, lanes), iconst(l, 23, lanes), "");
+    x = LLVMBuildSub(b, LLVMBuildAnd(b, x, iconst(l, 255, lanes), ""), iconst(l, 127, lanes), "");
+    r = LLVMBuildSIToFP(b, x, ft, "");
+    break;
+  }
+  case K_mantissa: {
+    LLVMValueRef x = LLVMBuildAnd(b, to_bits(e, A, lanes), iconst(l, 0x007fffffu, lanes), "");
+    r = from_bits(e, LLVMBuildOr(b, x, iconst(l, 0x3f800000u, lanes), ""), lanes);
+    break;
+  }
+  case K_copy: memory_copy(e, i); return;
+  case K_COUNT: break;
+  }
+  e->v[n + 1] = r;
+}
+
+static void attribute(Llvm *l, LLVMValueRef fn, const char *name, const char *value) {
+  LLVMAddAttributeAtIndex(
+      fn, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+      LLVMCreateStringAttribute(l->ctx, name, (unsigned)strlen(name), value, (unsigned)strlen(value)));
+}
+
+/* The subprogram that maps the kernel to its YAML line. */
+static LLVMMetadataRef debug_scope(Llvm *l, const Kernel *k, LLVMValueRef fn) {
+  const char *path = k->file ? k->file : "generated", *slash = strrchr(path, '/');
+  const char *base = slash ? slash + 1 : path;
+  size_t ndir = slash ? (size_t)(slash - path) : 0;
+  LLVMMetadataRef file = LLVMDIBuilderCreateFile(l->di, base, strlen(base), path, ndir);
+  LLVMMetadataRef type = LLVMDIBuilderCreateSubroutineType(l->di, file, NULL, 0, LLVMDIFlagZero);
+  LLVMMetadataRef sp = LLVMDIBuilderCreateFunction(l->di, file, k->name, strlen(k->name), k->name, strlen(k->name),
+                                                   file, k->line, type, 1, 1, k->line, LLVMDIFlagZero, 1);
+  LLVMSetSubprogram(fn, sp);
+  return sp;
+}
+
+LLVMValueRef llvm_kernel(Llvm *l, const Kernel *k) {
+  Arena *tmp = arena_new();
+  LLVMValueRef fn = LLVMAddFunction(l->mod, k->name, l->kernel_type);
+  LLVMSetLinkage(fn, LLVMInternalLinkage);
+  attribute(l, fn, "target-cpu", l->target->cpu);
+  attribute(l, fn, "target-features", l->target->features);
+  char width[16];
+  snprintf(width, sizeof width, "%d", l->target->lanes * 32);
+  attribute(l, fn, "prefer-vector-width", width);
+  attribute(l, fn, "min-legal-vector-width", width);
+  unsigned nounwind = LLVMGetEnumAttributeKindForName("nounwind", 8);
+  LLVMAddAttributeAtIndex(fn, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+                          LLVMCreateEnumAttribute(l->ctx, nounwind, 0));
+
+  Emit e = {.l = l, .k = k, .fn = fn};
+  e.v = NEW_ARRAY(tmp, LLVMValueRef, k->nins + 1);
+  e.results = NEW_ARRAY(tmp, LLVMValueRef, k->nins + 1);
+  e.buf = NEW_ARRAY(tmp, LLVMValueRef, k->nbufs + 1);
+  LLVMMetadataRef scope = debug_scope(l, k, fn);
+  LLVMPositionBuilderAtEnd(l->b, block(&e, "entry"));
+  uint32_t line = k->line;
+  LLVMSetCurrentDebugLocation2(l->b, LLVMDIBuilderCreateDebugLocation(l->ctx, line, 0, scope, NULL));
+  for (int i = 0; i < k->nbufs; i++) {
+    LLVMValueRef at = c64(l, k->bufs[i].kind == KBUF_SCRATCH ? k->bufs[i].offset : i);
+    if (k->bufs[i].kind == KBUF_SCRATCH)
+      e.buf[i] = LLVMBuildInBoundsGEP2(l->b, l->i8, LLVMGetParam(fn, 4), &at, 1, k->bufs[i].name);
+    else
+      e.buf[i] = LLVMBuildLoad2(l->b, l->ptr, LLVMBuildInBoundsGEP2(l->b, l->ptr, LLVMGetParam(fn, 0), &at, 1, ""),
+                                k->bufs[i].name);
+  }
+  for (uint32_t n = 0; n < (uint32_t)k->nins; n++) {
+    uint32_t at = k->ins[n].line ? k->ins[n].line : k->line;
+    if (at != line) {
+      line = at;
+      LLVMSetCurrentDebugLocation2(l->b, LLVMDIBuilderCreateDebugLocation(l->ctx, line, 0, scope, NULL));
+    }
+    emit_ins(&e, n);
+  }
+  LLVMBuildRetVoid(l->b);
+  LLVMSetCurrentDebugLocation2(l->b, NULL);
+  arena_free(tmp);
+  return fn;
+}

@@ -1,0 +1,31 @@
+/* Shared by attention forward and backward: extents, heads, packed keys, score tiles. */
+#ifndef INK_CODEGEN_LOWER_ATTEND_H
+#define INK_CODEGEN_LOWER_ATTEND_H
+#include "codegen/lower_tile.h"
+
+enum { KEYS = 64 }; /* key blocks lie at multiples of this (docs/numerics.md) */
+
+typedef struct Attend {
+  Lower *lo;
+  Kernel *k;
+  const Node *n;
+  bool causal;
+  double scale;
+  int lanes, rows;
+  int64_t E;        /* head size, always known at build time */
+  KV B, T, H, S, G; /* batch, queries, query heads, keys, key heads */
+  KV b, h, g;       /* of the unit at work */
+} Attend;
+
+bool attend_init(Attend *w, Lower *lo);
+KV attend_q(Attend *w, KV i);                             /* element index of row i of q, o, do, dq at [b, i, h, 0] */
+KV attend_k(Attend *w, KV j);                             /* of row j of k, v, dk, dv at [b, j, g, 0] */
+int64_t attend_packed(const Attend *w, const Type *keys); /* elements of a packed side */
+/* Packs rows of k or v transposed: to[block][e][KEYS]; rows past the end repeat the last. */
+void attend_pack(Attend *w, int from, int to);
+/* out[r][0..KEYS) = chain over e of a[row r][e] * packed[block][e][.], for `rows` rows; a_at: their element indices. */
+void attend_scores(Attend *w, int a_buf, const KV *a_at, int packed, KV block, int out, KV out_at);
+/* For every run of columns of a head, wide ones first: body(e0, vectors, valid lanes or 0). */
+void attend_columns(Attend *w, void (*body)(Attend *w, KV e0, int nv, KV count, void *ctx), void *ctx);
+void attend_zero(Attend *w, int buf, KV at); /* E elements */
+#endif

@@ -1,0 +1,97 @@
+/* Names of machines to their numbers. x86-64 levels are those of the psABI; `native` asks the machine that compiles. */
+#include "codegen/codegen.h"
+#include <llvm-c/Core.h>
+#include <llvm-c/Target.h>
+#include <llvm-c/TargetMachine.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void init_targets(void) {
+  LLVMInitializeX86TargetInfo();
+  LLVMInitializeX86Target();
+  LLVMInitializeX86TargetMC();
+  LLVMInitializeX86AsmPrinter();
+}
+
+static int64_t cache_size(int name, int64_t otherwise) {
+  long n = sysconf(name);
+  return n > 0 ? n : otherwise;
+}
+
+/* A level's widest registers and what a program checks for when it starts (names of __builtin_cpu_supports). */
+static const struct Level {
+  const char *name;
+  int lanes, registers;
+  const char *require;
+} levels[] = {
+    {"x86-64", 4, 16, ""},
+    {"x86-64-v2", 4, 16, "sse4.2"},
+    {"x86-64-v3", 8, 16, "avx2,fma,bmi2"},
+    {"x86-64-v4", 16, 32, "avx2,fma,bmi2,avx512f,avx512bw,avx512dq,avx512vl"},
+};
+
+static const struct Level *find_level(const char *name) {
+  for (int i = 0; i < LEN(levels); i++)
+    if (!strcmp(levels[i].name, name)) return &levels[i];
+  return NULL;
+}
+
+static bool has(const char *features, const char *plus) {
+  return strstr(features, plus) != NULL;
+}
+
+bool target_resolve(Arena *a, Diags *d, const char *name, Target *out) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, init_targets);
+  memset(out, 0, sizeof *out);
+  char *spec = arena_strdup(a, name);
+  char *option = strchr(spec, ',');
+  if (option) *option++ = 0;
+  const char *colon = strchr(spec, ':');
+  size_t nkind = colon ? (size_t)(colon - spec) : strlen(spec);
+  if (nkind != 3 || strncmp(spec, "cpu", 3))
+    return diag_hint(d, (Span){0}, "cpu, cpu:native, cpu:x86-64, cpu:x86-64-v2, cpu:x86-64-v3, cpu:x86-64-v4",
+                     "unknown target '%s'", name);
+  const char *machine = colon ? colon + 1 : "native";
+  out->name = arena_strdup(a, name);
+  out->triple = "x86_64-unknown-linux-gnu";
+  const struct Level *level = find_level(machine);
+  if (!strcmp(machine, "native")) {
+    char *cpu = LLVMGetHostCPUName(), *features = LLVMGetHostCPUFeatures();
+    out->cpu = arena_strdup(a, cpu);
+    out->features = arena_strdup(a, features);
+    LLVMDisposeMessage(cpu);
+    LLVMDisposeMessage(features);
+    bool v3 = has(out->features, "+avx2") && has(out->features, "+fma");
+    bool v4 =
+        v3 && has(out->features, "+avx512f") && has(out->features, "+avx512bw") && has(out->features, "+avx512vl");
+    level = find_level(v4 ? "x86-64-v4" : v3 ? "x86-64-v3" : "x86-64-v2");
+  } else if (level) {
+    out->cpu = machine;
+    out->features = "";
+  } else {
+    const char *names[LEN(levels) + 1] = {"native"};
+    for (int i = 0; i < LEN(levels); i++) names[i + 1] = levels[i].name;
+    const char *near = near_miss(machine, names, LEN(names));
+    return diag_hint(d, (Span){0}, near ? arena_printf(a, "did you mean 'cpu:%s'?", near) : NULL, "unknown target '%s'",
+                     name);
+  }
+  out->require = level->require;
+  out->lanes = level->lanes;
+  out->registers = level->registers;
+  if (option) {
+    if (strncmp(option, "lanes=", 6))
+      return diag_error(d, (Span){0}, "target option '%s': only lanes=N is known", option);
+    out->lanes = atoi(option + 6);
+    if (out->lanes != 4 && out->lanes != 8 && out->lanes != 16)
+      return diag_error(d, (Span){0}, "target option '%s': lanes are 4, 8 or 16", option);
+    out->registers = out->lanes == 16 ? 32 : 16;
+  }
+  out->l1 = cache_size(_SC_LEVEL1_DCACHE_SIZE, 32 << 10);
+  out->l2 = cache_size(_SC_LEVEL2_CACHE_SIZE, 512 << 10);
+  out->l3 = cache_size(_SC_LEVEL3_CACHE_SIZE, 8 << 20);
+  out->cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
+  return true;
+}
