@@ -1,0 +1,70 @@
+/* ink build: a model to a program on disk. */
+#include "cli/compile.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+bool build_program(Compile *c, const char *path, bool quiet, bool times) {
+  double start = cli_seconds(), since;
+  const char *inkrt = cli_inkrt(c->arena), *cc = getenv("CC");
+  if (!inkrt)
+    return diag_error(c->diags, (Span){0}, "libinkrt.a is not where ink looks for it, ../lib/ beside its own folder");
+  if (!compile_run(c, STAGE_OBJECT)) return false;
+  since = cli_seconds();
+  if (!link_program(c->arena, c->diags, &c->object, cc && *cc ? cc : "cc", inkrt, path)) return false;
+  double end = cli_seconds();
+  if (c->nphases < LEN(c->phases)) c->phases[c->nphases++] = (Phase){"link", end - since};
+  if (quiet) return true;
+  struct stat st = {0};
+  Text t = {0};
+  compile_report(c, sysconf(_SC_NPROCESSORS_ONLN), times, &t);
+  stat(path, &st);
+  text_add(&t, "%s: %s, built in %.2f s\n", path, cli_bytes(c->arena, st.st_size), end - start);
+  fwrite(t.s, 1, t.n, stdout);
+  text_free(&t);
+  return true;
+}
+
+static int run(Args *a) {
+  Compile c;
+  const char *path = args_get(a, "-o"), *after = args_get(a, "--dump-after");
+  if (!compile_options(&c, a, a->operand[0])) return EXIT_USAGE;
+  if (!path) {
+    cli_error("build: where to? give -o FILE");
+    return EXIT_USAGE;
+  }
+  if (after && !pass_find(after)) {
+    cli_error("build: --dump-after: no pass '%s'; ink help opt lists them", after);
+    return EXIT_USAGE;
+  }
+  c.dump_after = after;
+  bool ok = build_program(&c, path, args_get(a, "--quiet") != NULL, args_get(a, "--time") != NULL);
+  if (!ok) cli_diags(c.diags);
+  text_free(&c.blob);
+  text_free(&c.object);
+  return ok ? EXIT_OK : EXIT_FAILED;
+}
+
+static const Option options[] = {
+    COMPILE_OPTIONS,
+    {"-o", "FILE", false, "the program to write"},
+    {"--dump-after", "PASS", false, "print the graphs after this pass"},
+    {"--time", NULL, false, "show how long each phase took"},
+    {"--quiet", NULL, false, "print nothing but errors"},
+};
+
+const Command cmd_build = {
+    .name = "build",
+    .usage = "MODEL.yaml --for train [--train TRAIN.yaml] [--set KEY=VALUE ...] [--target TARGET] -o FILE",
+    .summary = "a model to a native program that trains it",
+    .doc = "Compiles the model into one executable file. It needs nothing but the C library when it runs:\n"
+           "FILE --data DIR --run DIR trains; FILE --help says what else it takes.\n"
+           "MODEL.yaml is a file or the name of a model that comes with ink (models/).",
+    .options = options,
+    .noptions = LEN(options),
+    .operands = 1,
+    .run = run,
+};

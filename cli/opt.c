@@ -1,0 +1,225 @@
+/* ink opt: textual IR in, passes, textual IR out; or, with --run, what the graphs compute.
+ *
+ * Inputs for --run are pseudo-random but the same on every machine: floats are multiples of 1/256 in [-1, 1), a function
+ * of the input's name and the element's index alone, so that the same module before and after a pass sees the same
+ * values. Integers stay below the extent that they index. --input NAME=V,V,... gives values instead, repeated as needed. */
+#include "cli/cli.h"
+#include "codegen/codegen.h"
+#include "ir/eval.h"
+#include "passes/passes.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { IR_LIMIT = 256 << 20, SHOWN = 64 };
+
+/* The smallest extent that v indexes, seen through reshapes, broadcasts and calls; 0: it indexes nothing. */
+static int64_t index_bound(const Graph *g, Val v) {
+  int64_t least = 0;
+  for (int i = 0; i < g->nnodes; i++) {
+    const Node *n = &g->nodes[i];
+    for (int k = 0; k < n->nargs; k++) {
+      if (n->args[k] != v) continue;
+      Type first = val_type(g, n->args[0]), res = val_type(g, n->res);
+      int64_t b = 0;
+      if ((n->op == OP_gather || n->op == OP_scatter_add) && k == 1) b = first.dim[0].n;
+      if (n->op == OP_pick && k == 1) b = first.dim[first.rank - 1].n;
+      if (n->op == OP_onehot) b = res.dim[res.rank - 1].n;
+      if (n->op == OP_rope && k == 3) b = val_type(g, n->args[1]).dim[0].n;
+      if (n->op == OP_reshape || n->op == OP_broadcast || n->op == OP_transpose || n->op == OP_stop)
+        b = index_bound(g, n->res);
+      const Attr *fn = n->op == OP_call ? node_attr(n, "fn") : NULL;
+      const Graph *c = fn ? module_find(g->mod, fn->str) : NULL;
+      if (c && k < c->ninputs) b = index_bound(c, c->inputs[k].val);
+      if (b && (!least || b < least)) least = b;
+    }
+  }
+  return least;
+}
+
+static bool given_values(Args *a, const char *name, Tensor *t, EvalMode mode, bool *found) {
+  size_t n = strlen(name);
+  const char *text;
+  *found = false;
+  for (int i = 0; (text = args_at(a, "--input", i)); i++) {
+    if (strncmp(text, name, n) || text[n] != '=') continue;
+    double v[256];
+    int count = 0;
+    for (const char *s = text + n + 1; *s && count < LEN(v);) {
+      char *end;
+      v[count++] = strtod(s, &end);
+      if (end == s || (*end && *end != ',')) {
+        cli_error("opt: --input %s: a list of numbers, please", text);
+        return false;
+      }
+      s = *end ? end + 1 : end;
+    }
+    if (!count) {
+      cli_error("opt: --input %s: no value", text);
+      return false;
+    }
+    for (int64_t x = 0, all = type_elements(t->type); x < all; x++) tensor_set(t, mode, x, v[x % count]);
+    *found = true;
+  }
+  return true;
+}
+
+static bool fill(Args *a, const Graph *g, const Input *in, Tensor *t, EvalMode mode) {
+  bool found;
+  if (!given_values(a, in->name, t, mode, &found)) return false;
+  int64_t bound = t->type.dt == DT_i32 ? index_bound(g, in->val) : 0;
+  uint64_t seed = hash64(in->name, strlen(in->name));
+  for (int64_t x = 0, all = found ? 0 : type_elements(t->type); x < all; x++) {
+    uint64_t key[2] = {seed, (uint64_t)x}, h = hash64(key, sizeof key);
+    double v = t->type.dt == DT_i32 ? (double)(h % (uint64_t)(bound ? bound : 4)) : ((double)(h % 512) - 256) / 256;
+    tensor_set(t, mode, x, v);
+  }
+  return true;
+}
+
+static int bindings(Args *a, const Graph *g, Binding *b, int room) {
+  int n = 0;
+  for (int i = 0; i < g->ninputs; i++) {
+    Type t = val_type(g, g->inputs[i].val);
+    for (int k = 0; k < t.rank; k++) {
+      if (!t.dim[k].sym) continue;
+      bool known = false;
+      for (int j = 0; j < n; j++) known = known || !strcmp(b[j].name, t.dim[k].name);
+      if (known || n == room) continue;
+      b[n] = (Binding){t.dim[k].name, t.dim[k].n};
+      const char *text;
+      size_t len = strlen(b[n].name);
+      for (int j = 0; (text = args_at(a, "--bind", j)); j++)
+        if (!strncmp(text, b[n].name, len) && text[len] == '=') b[n].n = strtoll(text + len + 1, NULL, 10);
+      n++;
+    }
+  }
+  return n;
+}
+
+static void print_tensor(const Graph *g, const Output *o, const Tensor *t, EvalMode mode, Text *out) {
+  int64_t n = type_elements(t->type);
+  double sum = 0, squares = 0;
+  text_add(out, "@%s %s = %s[", g->name, o->name, dtype_name[t->type.dt]);
+  for (int k = 0; k < t->type.rank; k++) text_add(out, "%s%" PRId64, k ? ", " : "", t->type.dim[k].n);
+  text_add(out, "]");
+  for (int64_t x = 0; x < n; x++) {
+    double v = tensor_get(t, mode, x);
+    if (x < SHOWN) text_add(out, " %.15g", v);
+    sum += v;
+    squares += v * v;
+  }
+  if (n > SHOWN) text_add(out, " ... sum %.15g squares %.15g", sum, squares);
+  text_add(out, "\n");
+}
+
+static bool run_graph(Args *a, const Graph *g, EvalMode mode, Diags *d, Text *out) {
+  Binding bind[16];
+  int nbind = bindings(a, g, bind, LEN(bind));
+  Tensor *in = NEW_ARRAY(a->arena, Tensor, g->ninputs + 1), *res = NEW_ARRAY(a->arena, Tensor, g->noutputs + 1);
+  for (int i = 0; i < g->ninputs; i++) {
+    Type t = val_type(g, g->inputs[i].val);
+    for (int k = 0; k < t.rank; k++)
+      for (int b = 0; t.dim[k].sym && b < nbind; b++)
+        if (!strcmp(bind[b].name, t.dim[k].name)) {
+          t.dim[k].n = bind[b].n;
+          t.dim[k].sym = false;
+          break;
+        }
+    in[i] = tensor_new(a->arena, t, mode);
+    if (!fill(a, g, &g->inputs[i], &in[i], mode)) return false;
+  }
+  if (!graph_eval(g, mode, in, bind, nbind, a->arena, res, d)) return false;
+  for (int o = 0; o < g->noutputs; o++) print_tensor(g, &g->outputs[o], &res[o], mode, out);
+  return true;
+}
+
+static Module *run_passes(Args *a, Module *m, const Target *t, Diags *d) {
+  const char *list = args_get(a, "--pass");
+  for (const char *s = list; m && s && *s;) {
+    size_t n = strcspn(s, ",");
+    char *name = arena_strndup(a->arena, s, n);
+    const PassInfo *p = pass_find(name);
+    if (!p) {
+      const char *names[64];
+      int k = 0;
+      for (; k < pass_count && k < LEN(names); k++) names[k] = pass_table[k].name;
+      const char *near = near_miss(name, names, k);
+      diag_hint(d, (Span){0}, near ? arena_printf(a->arena, "did you mean '%s'?", near) : NULL, "no pass '%s'", name);
+      return NULL;
+    }
+    m = p->run(m, t);
+    if (m && !module_verify(m)) return NULL;
+    s += n + (s[n] == ',');
+  }
+  return m;
+}
+
+static bool work(Args *a, Diags *d, Text *out) {
+  uint32_t file;
+  Target target;
+  const char *mode = args_get(a, "--mode"), *name = args_get(a, "--target");
+  if (!target_resolve(a->arena, d, name ? name : "cpu:x86-64-v3", &target)) return false;
+  if (!diags_read(d, a->operand[0], IR_LIMIT, &file)) return false;
+  Module *m = module_parse(a->arena, d, file);
+  if (!m || !module_verify(m)) return false;
+  m = run_passes(a, m, &target, d);
+  if (!m || d->n) return false;
+  if (!args_get(a, "--run")) {
+    module_print(m, args_get(a, "--spans") != NULL, out);
+    return true;
+  }
+  bool exact = mode && !strcmp(mode, "exact");
+  for (int i = 0; i < m->ngraphs; i++)
+    if (!m->graphs[i]->region && !run_graph(a, m->graphs[i], exact ? EVAL_EXACT : EVAL_DOUBLE, d, out)) return false;
+  return true;
+}
+
+static int run(Args *a) {
+  const char *mode = args_get(a, "--mode");
+  if (!a->noperands) {
+    cli_error("opt: which file? usage: ink opt %s", a->command->usage);
+    return EXIT_USAGE;
+  }
+  if (mode && strcmp(mode, "exact") && strcmp(mode, "double")) {
+    cli_error("opt: --mode may be double or exact, not '%s'", mode);
+    return EXIT_USAGE;
+  }
+  Diags *d = diags_new(a->arena);
+  Text out = {0};
+  bool ok = work(a, d, &out);
+  if (ok)
+    ok = cli_write(args_get(a, "-o"), out.s ? out.s : "", out.n);
+  else
+    cli_diags(d);
+  text_free(&out);
+  return ok ? EXIT_OK : EXIT_FAILED;
+}
+
+static const Option options[] = {
+    {"--pass", "NAME,...", false, "passes to run, in this order"},
+    {"--run", NULL, false, "evaluate the graphs and print their outputs instead of the text"},
+    {"--mode", "MODE", false, "of --run: double (default) or exact, the kernels' arithmetic"},
+    {"--input", "NAME=V,V,...", true, "values of an input of --run, repeated as needed (default: pseudo-random)"},
+    {"--bind", "NAME=N", true, "value of a symbolic extent for --run (default: its bound)"},
+    {"--target", "TARGET", false, "machine whose numbers passes see (default: cpu:x86-64-v3)"},
+    {"--spans", NULL, false, "print where each value comes from"},
+    {"-o", "FILE", false, "write there instead of to the terminal"},
+};
+
+#define PASS(name, doc) "  " #name ": " doc "\n" /* the table of passes, as text */
+const Command cmd_opt = {
+    .name = "opt",
+    .usage = "FILE.ir [--pass NAME,...] [--run [--mode double|exact]] [-o FILE]",
+    .summary = "passes over textual IR, or its evaluation",
+    .doc = "Reads a module in the text form that ink dump prints, runs passes over it and prints it again.\n"
+           "With --run the reference evaluator computes the graphs instead.\n\npasses\n"
+#include "passes/passes.def"
+    ,
+    .options = options,
+    .noptions = LEN(options),
+    .operands = 1,
+    .run = run,
+};
