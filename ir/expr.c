@@ -422,6 +422,7 @@ static int inline_steps(Steps *out, const Expr *e, const int *bound, const char 
       at[i] = inline_steps(out, &body, st.arg, bodies[st.n]);
       continue;
     }
+    if (st.op == EX_MOD || st.op == EX_POW) fatal(text, st.col, "not an exactly rounded operation");
     at[i] = step_add(out, st);
     if (at[i] < 0) fatal(text, st.col, "too long");
   }
