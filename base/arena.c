@@ -74,7 +74,8 @@ char *arena_strdup(Arena *a, const char *s) {
 char *arena_vprintf(Arena *a, const char *fmt, va_list ap) {
   va_list again;
   va_copy(again, ap);
-  int n = vsnprintf(NULL, 0, fmt, again);
+  char none[1];
+  int n = vsnprintf(none, sizeof none, fmt, again);
   va_end(again);
   if (n < 0) n = 0;
   char *p = arena_alloc(a, (size_t)n + 1);

@@ -26,7 +26,8 @@ typedef struct Map {
 typedef struct Body {
   Graph *g;
   const char *name;
-  int head; /* token after the name; 0: it had errors */
+  int head; /* token after the opening parenthesis; 0: it had errors */
+  int end;  /* its closing brace */
   enum { WAITING, OPEN, DONE } state;
 } Body;
 
@@ -174,8 +175,8 @@ static bool parse_dim(Parser *p, Dim *d) {
     if (peek(p)->kind == TOK_BOUND) {
       d->sym = true;
       p->at++;
-    } else if (!expect(p, "=")) {
-      return false;
+    } else if (!accept(p, "=")) {
+      return unexpected(p, "'=' with an extent or '<=' with a bound");
     }
   }
   if (!parse_int(p, &d->n)) return false;
@@ -460,20 +461,18 @@ static bool parse_input(Parser *p) {
   return define(p, name, v);
 }
 
-/* On to the next line that can begin a statement, or to the closing brace. */
-static void skip_statement(Parser *p) {
-  while (peek(p)->kind != TOK_END && !is(p, peek(p), "}")) {
+/* On to the next line that can begin a statement, or to the end of the body. */
+static void skip_statement(Parser *p, int end) {
+  for (; p->at < end; p->at++)
     if (peek(p)->first && (peek(p)->kind == TOK_VALUE || peek(p)->kind == TOK_NAME)) return;
-    p->at++;
-  }
 }
 
-static bool parse_nodes(Parser *p) {
+static bool parse_nodes(Parser *p, int end) {
   Statement s = {0};
   bool ok = true;
   for (;;) {
     const Token *t = peek(p);
-    if (t->kind == TOK_END || is(p, t, "}")) return unexpected(p, "a node or return");
+    if (p->at >= end) return ok ? unexpected(p, "a node or return") : false;
     if (accept(p, "return")) {
       ok = parse_return(p) && ok;
       if (ok) return expect(p, "}");
@@ -482,7 +481,7 @@ static bool parse_nodes(Parser *p) {
     if (!parse_statement(p, &s)) {
       ok = false;
       if (peek(p) == t) p->at++;
-      skip_statement(p);
+      skip_statement(p, end);
     }
   }
 }
@@ -499,7 +498,7 @@ static bool parse_body(Parser *p, Body *b) {
     while (ok && accept(p, ","));
     ok = ok && expect(p, ")");
   }
-  ok = ok && expect(p, "{") && parse_nodes(p);
+  ok = ok && expect(p, "{") && parse_nodes(p, b->end);
   b->state = DONE;
   if (!ok) b->head = 0;
   p->depth--;
@@ -523,20 +522,19 @@ static bool parse_head(Parser *p) {
   const char *name = token_text(p, t);
   uint32_t *slot = map_slot(p->tmp, &p->by_name, name);
   if (*slot != UINT32_MAX) diag_error(p->d, span_of(p, t), "graph @%s is defined twice", name);
-  Body b = {graph_new(p->m, name), name, p->at, WAITING};
+  Body b = {.g = graph_new(p->m, name), .name = name, .head = p->at};
   b.g->region = kind;
+  int depth = 0; /* of braces; attributes are the only ones inside. A missing one is found when the body is parsed. */
+  for (; peek(p)->kind != TOK_END; p->at++) {
+    depth += is(p, peek(p), "{") ? 1 : is(p, peek(p), "}") ? -1 : 0;
+    if (depth == 0 && is(p, peek(p), "}")) break;
+    if (peek(p)->first && (is(p, peek(p), "graph") || is(p, peek(p), "region"))) break;
+  }
+  b.end = p->at;
   PUSH(p->tmp, p->bodies, p->nbodies, p->cap_bodies, b);
   *slot = (uint32_t)p->nbodies;
-  int depth = 0;
-  for (; peek(p)->kind != TOK_END; p->at++) { /* attributes are the only braces inside */
-    depth += is(p, peek(p), "{") ? 1 : is(p, peek(p), "}") ? -1 : 0;
-    if (depth == 0 && is(p, peek(p), "}")) {
-      p->at++;
-      return true;
-    }
-    if (depth <= 1 && peek(p)->first && (is(p, peek(p), "graph") || is(p, peek(p), "region"))) return true;
-  }
-  return true; /* a missing brace is found when the body is parsed */
+  accept(p, "}");
+  return true;
 }
 
 static bool parse_mesh(Parser *p) {

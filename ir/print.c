@@ -20,9 +20,15 @@ void val_print(const Graph *g, Val v, Text *out) {
     text_add(out, "%%%s", in->name);
     return;
   }
-  int before = 0; /* inputs defined before v take no number; they are few beside the nodes */
-  for (int i = 0; i < g->ninputs; i++) before += g->inputs[i].val < v;
-  text_add(out, "%%%d", (int)v - before);
+  int lo = 0, hi = g->ninputs; /* inputs defined before v take no number; their values rise */
+  while (lo < hi) {
+    int mid = (lo + hi) / 2;
+    if (g->inputs[mid].val < v)
+      lo = mid + 1;
+    else
+      hi = mid;
+  }
+  text_add(out, "%%%d", (int)v - lo);
 }
 
 static void dim_print(const Graph *g, Dim d, Text *out) {

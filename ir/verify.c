@@ -237,5 +237,5 @@ bool module_verify(const Module *m) {
     else if (!check_names(g) || !check_nodes(g))
       ok = false;
   }
-  return ok && check_calls(m);
+  return check_calls(m) && ok;
 }
