@@ -8,6 +8,7 @@ typedef struct ModelOptions {
   const char *const *sets; /* "dims.layers=2" */
   int nsets;
   int64_t batch, time; /* 0: from the training spec or the model */
+  bool symbolic;       /* B and T are extents of run time with batch and time as bounds; else constants named B and T */
   const char *models;  /* folder searched for `base:` and bare names after the file's own; may be NULL */
 } ModelOptions;
 

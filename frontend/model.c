@@ -1,0 +1,447 @@
+/* model_load: a model file to the graph @forward and the facts beside it.
+ *
+ * The sections are read in the order in which they need each other: dims and consts, inputs, tables, parameters, functions,
+ * blocks, then the forward code runs. It runs twice: the first run, into a graph that is thrown away, finds which blocks
+ * are called with which indices, so that the second can declare all parameters before its first node (graph text has its
+ * inputs at its head). An error in a section is reported and reading goes on as far as what follows still has a meaning. */
+#include "frontend/build.h"
+#include "frontend/config.h"
+#include "frontend/spec.h"
+#include <string.h>
+
+static const char prelude_text[] =
+#include "frontend/prelude.def"
+    ;
+
+typedef struct Reader {
+  Arena *arena;
+  Diags *diags;
+  YNode *root;
+  Names names;
+  Builder b;
+  Code forward;
+  Ast *loss;
+  int64_t batch, time;
+  bool symbolic;
+  bool ok;
+} Reader;
+
+static const char *const sections[] = {"model", "description", "dims",      "consts", "inputs",  "tables",
+                                       "hf",    "params",      "functions", "blocks", "forward", "loss"};
+
+/* The section as a mapping; NULL if it is absent or wrong. */
+static YNode *section(Reader *r, const char *name) {
+  YNode *n = yaml_get(r->root, name);
+  if (!n) return NULL;
+  if (n->kind == Y_SCALAR && !n->len) return NULL; /* `tables:` with nothing below it */
+  if (yaml_expect(r->diags, n, Y_MAP, name)) return n;
+  r->ok = false;
+  return NULL;
+}
+
+static void read_numbers(Reader *r, const char *name, bool dim) {
+  YNode *map = section(r, name);
+  for (int i = 0; map && i < map->n; i++)
+    r->ok &= names_add(&r->names, map->pair[i].key->text, map->pair[i].value, map->pair[i].key->at, dim);
+}
+
+/* ---- inputs */
+
+typedef struct SourceRow {
+  const char *name;
+  DType dt;
+  int rank; /* of the default shape: B, or B and T; 0: there is none */
+} SourceRow;
+
+static const SourceRow source_row[] = {{"tokens", DT_i32, 2},
+                                       {"targets", DT_i32, 2},
+                                       {"positions", DT_i32, 1},
+                                       {"images", DT_f32, 0},
+                                       {"labels", DT_i32, 1}};
+
+static const SourceRow *find_source(Reader *r, YNode *from) {
+  const char *all[LEN(source_row)];
+  for (int i = 0; i < LEN(source_row); i++) {
+    all[i] = source_row[i].name;
+    if (!strcmp(all[i], from->text)) return &source_row[i];
+  }
+  const char *near = near_miss(from->text, all, LEN(all));
+  diag_hint(r->diags, from->at,
+            near ? arena_printf(r->arena, "did you mean '%s'?", near)
+                 : "expected tokens, targets, positions, images or labels",
+            "unknown source '%.60s'", from->text);
+  return NULL;
+}
+
+/* tokens and targets are i32[B, T], labels i32[B], positions i32[T] unless the file says otherwise. */
+static bool read_input(Reader *r, YPair p, InputSpec *in) {
+  static const char *const keys[] = {"shape", "dtype", "from"};
+  if (!yaml_expect(r->diags, p.value, Y_MAP, "an input")) return false;
+  bool ok = yaml_check_keys(r->diags, p.value, "an input", keys, LEN(keys));
+  YNode *shape = yaml_get(p.value, "shape"), *dtype = yaml_get(p.value, "dtype"), *from = yaml_get(p.value, "from");
+  if (!from) return diag_error(r->diags, p.key->at, "input '%s' has no 'from': what feeds it?", p.key->text);
+  if (!yaml_expect(r->diags, from, Y_SCALAR, "from")) return false;
+  const SourceRow *row = find_source(r, from);
+  if (!row) return false;
+  DType dt = row->dt;
+  if (dtype && !(dtype->kind == Y_SCALAR && dtype_parse(dtype->text, &dt)))
+    return diag_error(r->diags, dtype->at, "unknown dtype; expected f32 or i32");
+  if (dt != row->dt) return diag_error(r->diags, dtype->at, "%s are %s", row->name, dtype_name[row->dt]);
+  *in = (InputSpec){.name = p.key->text, .source = intern(row->name), .at = p.key->at};
+  if (shape) return param_type(&r->names, shape, dt, NULL, 0, &in->type) && ok;
+  if (!row->rank) return diag_error(r->diags, p.key->at, "input '%s' needs a shape", p.key->text);
+  YNode list = {.kind = Y_SEQ, .at = p.key->at, .n = row->rank};
+  bool positions = !strcmp(row->name, "positions");
+  YNode *item[] = {yaml_scalar(r->arena, positions ? "T" : "B", p.key->at), yaml_scalar(r->arena, "T", p.key->at)};
+  list.item = item;
+  return param_type(&r->names, &list, dt, NULL, 0, &in->type) && ok;
+}
+
+static void read_inputs(Reader *r) {
+  YNode *map = section(r, "inputs");
+  if (!map || !map->n) {
+    if (!map && !yaml_get(r->root, "inputs")) r->ok = diag_error(r->diags, r->root->at, "the model has no inputs");
+    return;
+  }
+  r->b.input = NEW_ARRAY(r->arena, InputSpec, map->n);
+  for (int i = 0; i < map->n; i++) {
+    if (read_input(r, map->pair[i], &r->b.input[r->b.ninputs]))
+      r->b.ninputs++;
+    else
+      r->ok = false;
+  }
+}
+
+static bool has_tokens(const YNode *root) {
+  const YNode *inputs = yaml_get(root, "inputs");
+  for (int i = 0; inputs && inputs->kind == Y_MAP && i < inputs->n; i++) {
+    const YNode *from = yaml_get(inputs->pair[i].value, "from");
+    if (from && from->kind == Y_SCALAR && !strcmp(from->text, "tokens")) return true;
+  }
+  return false;
+}
+
+/* ---- tables, parameters, functions, blocks */
+
+static void read_tables(Reader *r) {
+  static const char *const keys[] = {"shape", "value", "dtype"};
+  YNode *map = section(r, "tables");
+  if (!map) return;
+  r->b.table = NEW_ARRAY(r->arena, TableSpec, map->n + 1);
+  for (int i = 0; i < map->n; i++) {
+    YPair p = map->pair[i];
+    bool ok = yaml_expect(r->diags, p.value, Y_MAP, "a table") &&
+              yaml_check_keys(r->diags, p.value, "a table", keys, LEN(keys));
+    TableSpec t = {
+        p.key->text, p.key->at, yaml_get(p.value, "shape"), yaml_get(p.value, "value"), yaml_get(p.value, "dtype"), 0};
+    if (ok && (!t.shape || !t.value))
+      ok = diag_error(r->diags, p.key->at, "table '%s' needs a shape and a value", t.name);
+    if (ok) ok = yaml_expect(r->diags, t.value, Y_SCALAR, "value");
+    if (ok) r->b.table[r->b.ntables++] = t;
+    r->ok &= ok;
+  }
+}
+
+static bool is_identifier(const char *s) {
+  if (!((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || *s == '_')) return false;
+  return s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")] == 0;
+}
+
+static bool read_params(Reader *r, YNode *map, ParamSpec **out, int *n) {
+  static const char *const keys[] = {"shape", "init", "decay", "hf"};
+  bool all = true;
+  *out = NEW_ARRAY(r->arena, ParamSpec, map->n + 1);
+  *n = 0;
+  for (int i = 0; i < map->n; i++) {
+    YPair p = map->pair[i];
+    bool ok = yaml_expect(r->diags, p.value, Y_MAP, "a parameter") &&
+              yaml_check_keys(r->diags, p.value, "a parameter", keys, LEN(keys));
+    if (!is_identifier(p.key->text))
+      ok = diag_error(r->diags, p.key->at, "'%s' is not a name: letters, digits and _ only", p.key->text);
+    ParamSpec s = {p.key->text,
+                   p.key->at,
+                   yaml_get(p.value, "shape"),
+                   yaml_get(p.value, "init"),
+                   yaml_get(p.value, "decay"),
+                   yaml_get(p.value, "hf")};
+    if (ok && !s.shape) ok = diag_error(r->diags, p.key->at, "parameter '%s' has no shape", s.name);
+    if (ok) (*out)[(*n)++] = s;
+    all &= ok;
+  }
+  return all;
+}
+
+static bool is_reserved(const char *name) {
+  OpKind op = op_find(name);
+  return builtin_find(name) || (op != OP_NONE && op_info[op].ew);
+}
+
+static void read_functions(Reader *r) {
+  uint32_t file = diags_source(r->diags, "prelude", prelude_text, sizeof prelude_text - 1);
+  YNode *prelude = yaml_scalar(r->arena, prelude_text, (Span){file, 1, 1});
+  Funcs *fs = &r->b.funcs;
+  r->ok &= lang_parse_functions(r->arena, r->diags, prelude, true, fs);
+  int ours = fs->n;
+  YNode *text = yaml_get(r->root, "functions");
+  if (!text) return;
+  if (!yaml_expect(r->diags, text, Y_SCALAR, "functions"))
+    r->ok = false;
+  else
+    r->ok &= lang_parse_functions(r->arena, r->diags, text, false, fs);
+  for (int i = ours; i < fs->n; i++) {
+    if (is_reserved(fs->func[i].name))
+      r->ok = diag_error(r->diags, fs->func[i].at, "'%s' is built in and can't be redefined", fs->func[i].name);
+    for (int k = 0; k < i; k++) {
+      if (fs->func[k].name != fs->func[i].name || (k >= ours && fs->func[k].nargs != fs->func[i].nargs)) continue;
+      r->ok = diag_error(r->diags, fs->func[i].at,
+                         k < ours ? "'%s' is built in and can't be redefined"
+                                  : "'%s' with as many arguments is there already",
+                         fs->func[i].name);
+      break;
+    }
+  }
+}
+
+static bool read_args(Reader *r, YNode *args, Block *k) {
+  if (!args) {
+    k->arg = NEW_ARRAY(r->arena, const char *, 1);
+    k->arg[0] = intern("x");
+    k->nargs = 1;
+    return true;
+  }
+  if (!yaml_expect(r->diags, args, Y_SEQ, "args")) return false;
+  k->arg = NEW_ARRAY(r->arena, const char *, args->n + 1);
+  for (int i = 0; i < args->n; i++) {
+    if (!yaml_expect(r->diags, args->item[i], Y_SCALAR, "an argument")) return false;
+    if (!is_identifier(args->item[i]->text))
+      return diag_error(r->diags, args->item[i]->at, "'%.60s' is not a name", args->item[i]->text);
+    k->arg[k->nargs++] = intern(args->item[i]->text);
+  }
+  return true;
+}
+
+static void read_blocks(Reader *r) {
+  static const char *const keys[] = {"args", "params", "forward"};
+  YNode *map = section(r, "blocks");
+  if (!map) return;
+  r->b.block = NEW_ARRAY(r->arena, Block, map->n + 1);
+  for (int i = 0; i < map->n; i++) {
+    YPair p = map->pair[i];
+    Block k = {.name = p.key->text, .at = p.key->at};
+    bool ok = yaml_expect(r->diags, p.value, Y_MAP, "a block") &&
+              yaml_check_keys(r->diags, p.value, "a block", keys, LEN(keys));
+    YNode *params = yaml_get(p.value, "params"), *forward = yaml_get(p.value, "forward");
+    if (ok && is_reserved(k.name))
+      ok = diag_error(r->diags, k.at, "block '%s' has the name of a built-in function", k.name);
+    for (int f = 0; f < r->b.funcs.n && ok; f++)
+      if (r->b.funcs.func[f].name == k.name)
+        ok = diag_error(r->diags, k.at, "block '%s' has the name of a function", k.name);
+    if (ok) ok = read_args(r, yaml_get(p.value, "args"), &k);
+    if (ok && params)
+      ok = yaml_expect(r->diags, params, Y_MAP, "params") && read_params(r, params, &k.param, &k.nparams);
+    if (ok && !forward) ok = diag_error(r->diags, k.at, "block '%s' has no forward", k.name);
+    if (ok)
+      ok = yaml_expect(r->diags, forward, Y_SCALAR, "forward") && lang_parse(r->arena, r->diags, forward, &k.body);
+    if (ok) r->b.block[r->b.nblocks++] = k;
+    r->ok &= ok;
+  }
+}
+
+/* One name, one meaning: dims, consts, inputs, tables and parameters share a scope. */
+static void check_names(Reader *r) {
+  typedef struct Named {
+    const char *name, *what;
+    Span at;
+  } Named;
+  Named *all = NULL;
+  int n = 0, cap = 0;
+  for (int i = 0; i < r->b.ninputs; i++) {
+    Named x = {r->b.input[i].name, "an input", r->b.input[i].at};
+    PUSH(r->arena, all, n, cap, x);
+  }
+  for (int i = 0; i < r->b.ntables; i++) {
+    Named x = {r->b.table[i].name, "a table", r->b.table[i].at};
+    PUSH(r->arena, all, n, cap, x);
+  }
+  for (int i = 0; i < r->b.nparams && n < 5000; i++) {
+    Named x = {r->b.param[i].name, "a parameter", r->b.param[i].at};
+    PUSH(r->arena, all, n, cap, x);
+  }
+  for (int i = 0; i < n; i++) {
+    const Number *num = names_find(&r->names, all[i].name);
+    if (!is_identifier(all[i].name))
+      r->ok = diag_error(r->diags, all[i].at, "'%s' is not a name: letters, digits and _ only", all[i].name);
+    if (num)
+      r->ok = diag_error(r->diags, all[i].at, "'%s' is also %s", all[i].name, num->dim ? "a dimension" : "a constant");
+    for (int k = 0; k < i; k++)
+      if (all[k].name == all[i].name) {
+        r->ok = diag_error(r->diags, all[i].at, "'%s' is also %s", all[i].name, all[k].what);
+        break;
+      }
+  }
+}
+
+static void read_code(Reader *r) {
+  static const char *const keys[] = {"forward", "loss"};
+  for (int i = 0; i < 2; i++) {
+    YNode *text = yaml_get(r->root, keys[i]);
+    if (!text)
+      r->ok = diag_error(r->diags, r->root->at, "the model has no '%s'", keys[i]);
+    else if (!yaml_expect(r->diags, text, Y_SCALAR, keys[i]))
+      r->ok = false;
+    else
+      r->ok &=
+          i ? lang_parse_expr(r->arena, r->diags, text, &r->loss) : lang_parse(r->arena, r->diags, text, &r->forward);
+  }
+}
+
+/* ---- extents of a micro-batch */
+
+/* T may be at most the model's ctx, if it has such a dimension. */
+static void read_extents(Reader *r, const ModelOptions *opt) {
+  r->batch = opt->batch > 0 ? opt->batch : 8;
+  r->time = 0;
+  if (has_tokens(r->root)) {
+    Number *ctx = names_find(&r->names, "ctx");
+    r->time = opt->time;
+    if (ctx && names_resolve(&r->names, ctx)) {
+      if (r->time <= 0) r->time = (int64_t)ctx->value;
+      if ((double)r->time > ctx->value)
+        r->ok = diag_error(r->diags, ctx->at, "a sequence length of %lld is more than ctx=%lld", (long long)r->time,
+                           (long long)ctx->value);
+    } else if (!ctx && r->time <= 0) {
+      r->ok = diag_error(r->diags, r->root->at,
+                         "the sequence length is not given, and there is no dimension 'ctx' to take it from");
+    }
+    if (r->time <= 0) r->time = 1;
+  }
+  if (r->batch > MAX_EXTENT || r->time > MAX_EXTENT)
+    r->ok = diag_error(r->diags, r->root->at, "batch or sequence length out of range");
+  Number *b = names_find(&r->names, "B"), *t = names_find(&r->names, "T");
+  b->value = (double)r->batch;
+  if (t) t->value = (double)r->time;
+}
+
+/* ---- the graph */
+
+static bool declare_inputs(Builder *b, Instance **known, int nknown) {
+  bool ok = true;
+  for (int i = 0; i < b->ninputs; i++)
+    b->input[i].val = graph_input(b->g, b->input[i].name, IN_DATA, b->input[i].type, b->input[i].at);
+  for (int i = 0; i < b->ntables; i++) b->table[i].val = 0;
+  for (int i = 0; i < b->nparams; i++) {
+    Type t;
+    if (!param_type(b->names, b->param[i].shape, DT_f32, NULL, 0, &t))
+      ok = false;
+    else
+      b->param_val[i] = graph_input(b->g, b->param[i].name, IN_PARAM, t, b->param[i].at);
+  }
+  for (int i = 0; i < nknown; i++) ok &= instance_declare(b, known[i]);
+  return ok;
+}
+
+/* A parameter that nothing uses would have no gradient: a slip of the pen. */
+static bool check_used(Builder *b) {
+  bool ok = true;
+  for (int i = 0; i < b->nparams; i++)
+    if (!b->param_used[i]) ok = diag_error(b->diags, b->param[i].at, "parameter '%s' is never used", b->param[i].name);
+  for (int i = 0; i < b->nblocks; i++)
+    if (!b->block[i].called) ok = diag_error(b->diags, b->block[i].at, "block '%s' is never called", b->block[i].name);
+  return ok;
+}
+
+static bool build_graph(Reader *r, Module *mod) {
+  Builder *b = &r->b;
+  Val loss, logits;
+  b->param_val = NEW_ARRAY(r->arena, Val, b->nparams + 1);
+  b->param_used = NEW_ARRAY(r->arena, bool, b->nparams + 1);
+  Arena *scratch = arena_new();
+  Module *draft = module_new(scratch, r->diags, "draft");
+  b->g = graph_new(draft, "forward");
+  bool ok = declare_inputs(b, NULL, 0) && build_forward(b, &r->forward, r->loss, &loss, &logits);
+  arena_free(scratch);
+  if (!ok || !check_used(b)) return false;
+  b->g = graph_new(mod, "forward");
+  b->steps = 0;
+  if (!declare_inputs(b, b->order, b->norder)) return false;
+  if (!build_forward(b, &r->forward, r->loss, &loss, &logits)) return false;
+  graph_output(b->g, "loss", loss);
+  if (logits) graph_output(b->g, "logits", logits);
+  return true;
+}
+
+static bool resolve_params(Reader *r, Model *m) {
+  Builder *b = &r->b;
+  m->nparams = b->nparams;
+  for (int i = 0; i < b->norder; i++) m->nparams += b->order[i]->block->nparams;
+  m->params = NEW_ARRAY(r->arena, ModelParam, m->nparams + 1);
+  bool ok = true;
+  int n = 0;
+  for (int i = 0; i < b->nparams; i++, n++) {
+    m->params[n].name = b->param[i].name;
+    m->params[n].span = b->param[i].at;
+    ok &= param_resolve(&r->names, &b->param[i], val_type(b->g, b->param_val[i]), NULL, 0, &m->params[n]);
+  }
+  for (int i = 0; i < b->norder; i++) {
+    const Instance *inst = b->order[i];
+    Local local = {"i", (double)inst->index};
+    for (int k = 0; k < inst->block->nparams; k++, n++) {
+      const ParamSpec *s = &inst->block->param[k];
+      m->params[n].name = val_input(b->g, inst->param[k])->name;
+      m->params[n].span = s->at;
+      bool good = param_resolve(&r->names, s, val_type(b->g, inst->param[k]), &local, inst->index >= 0, &m->params[n]);
+      if (!good && inst->index > 0) return false; /* said for the first instance */
+      ok &= good;
+    }
+  }
+  return ok && view_check(&r->names, m->params, m->nparams);
+}
+
+static const char *read_name(Reader *r) {
+  YNode *n = yaml_get(r->root, "model");
+  if (!n) return r->ok = diag_error(r->diags, r->root->at, "the file has no 'model: NAME'"), "";
+  if (!yaml_expect(r->diags, n, Y_SCALAR, "model")) return r->ok = false, "";
+  static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+  if (!n->len || n->len > 64 || n->text[strspn(n->text, allowed)])
+    r->ok = diag_error(r->diags, n->at, "a model's name has 1 to 64 letters, digits and . _ -");
+  return intern(n->text);
+}
+
+Model *model_load(Arena *a, Diags *d, const char *path, const ModelOptions *opt) {
+  Reader *r = NEW(a, Reader);
+  int errors = d->n;
+  *r = (Reader){.arena = a, .diags = d, .names = {.arena = a, .diags = d}, .symbolic = opt->symbolic, .ok = true};
+  if (!(r->root = spec_load(a, d, path, opt))) return NULL;
+  r->b = (Builder){.arena = a, .diags = d, .names = &r->names};
+  r->ok = yaml_check_keys(d, r->root, "a model", sections, LEN(sections));
+  Model *m = NEW(a, Model);
+  m->name = read_name(r);
+  names_builtin(&r->names, "B", 1, r->symbolic);
+  if (has_tokens(r->root)) names_builtin(&r->names, "T", 1, r->symbolic);
+  read_numbers(r, "dims", true);
+  read_numbers(r, "consts", false);
+  read_extents(r, opt);
+  r->ok &= names_resolve_all(&r->names);
+  read_inputs(r);
+  read_tables(r);
+  YNode *params = section(r, "params");
+  if (params) r->ok &= read_params(r, params, &r->b.param, &r->b.nparams);
+  read_functions(r);
+  read_blocks(r);
+  read_code(r);
+  check_names(r);
+  r->ok &= config_make(&r->names, yaml_get(r->root, "hf"), &m->config_json, &m->generation_config_json);
+  if (!r->ok || d->n > errors) return NULL;
+  m->mod = module_new(a, d, m->name);
+  if (!build_graph(r, m->mod) || !resolve_params(r, m)) return NULL;
+  m->inputs = NEW_ARRAY(a, ModelInput, r->b.ninputs + 1);
+  for (int i = 0; i < r->b.ninputs; i++)
+    m->inputs[m->ninputs++] = (ModelInput){r->b.input[i].name, r->b.input[i].source};
+  m->batch = r->batch;
+  m->time = r->time;
+  Text t = {0};
+  yaml_write(r->root, &t);
+  m->effective = arena_strdup(a, t.s);
+  text_free(&t);
+  return d->n > errors || !module_verify(m->mod) ? NULL : m;
+}
