@@ -72,14 +72,11 @@ char *arena_strdup(Arena *a, const char *s) {
 }
 
 char *arena_vprintf(Arena *a, const char *fmt, va_list ap) {
-  va_list again;
-  va_copy(again, ap);
-  char none[1];
-  int n = vsnprintf(none, sizeof none, fmt, again);
-  va_end(again);
-  if (n < 0) n = 0;
-  char *p = arena_alloc(a, (size_t)n + 1);
-  vsnprintf(p, (size_t)n + 1, fmt, ap);
+  char *s = NULL;
+  int n = vasprintf(&s, fmt, ap);
+  if (n < 0) abort();
+  char *p = arena_strndup(a, s, (size_t)n);
+  free(s);
   return p;
 }
 

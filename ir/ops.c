@@ -42,7 +42,7 @@ static void cell(Text *out, const char *s) { /* '|' ends a table cell in Markdow
 }
 
 void ops_doc(Text *out) {
-  text_add(out, "# Ops\n\nMade from `ir/ops.def` by `ink help ops`; a test holds the two together. Shapes and types: "
+  text_add(out, "# Ops\n\nMade from `ir/ops.def`, and a test holds the two together. Shapes and types: "
                 "[ir.md](ir.md); orders of\nsummation: [numerics.md](numerics.md).\n\n");
   text_add(out, "## Elementwise\n\nOperands a, b, c have the result's shape or rank 0, and its dtype. y is the result, "
                 "dy its gradient; `0.` means that none\nflows. Comparisons give 1 or 0.\n\n"

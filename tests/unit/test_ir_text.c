@@ -154,6 +154,26 @@ Test(ir_text, numbers_keep_their_bits) {
   text_free(&t);
 }
 
+/* The examples in docs/ir.md are true: each block marked ir is a module, in the form in which it prints. */
+Test(ir_text, the_page_is_true) {
+  uint32_t file;
+  int blocks = 0;
+  cr_assert(diags_read(d, "docs/ir.md", 1 << 20, &file));
+  for (const char *s = d->sources[file - 1].text; (s = strstr(s, "```ir\n")); blocks++) {
+    s += strlen("```ir\n");
+    char *block = arena_strndup(a, s, (size_t)(strstr(s, "```") - s));
+    s += strlen(block) + 3; /* behind the closing fence */
+    Module *m = parse_text(block);
+    no_errors("docs/ir.md");
+    cr_assert(module_verify(m));
+    Text t = {0};
+    module_print(m, false, &t);
+    cr_assert(eq(str, t.s, block));
+    text_free(&t);
+  }
+  cr_assert(eq(int, blocks, 2));
+}
+
 /* Parses any prefix and any damaged copy of a good text without a crash; every refusal says why. */
 Test(ir_text, damage_is_refused_not_crashed_on) {
   uint32_t file;
