@@ -290,7 +290,26 @@ static Value run_onehot(Builder *b, Frame *f, const Ast *e, Value *arg) {
   return add_op(b, f, e, OP_onehot, &v, 1, NULL, 0, &t);
 }
 
+/* 0, 1, ... as far as a run-time extent reaches is data: the input that is fed with positions, made when it is first
+ * needed (the draft run finds that out; in the real one it is declared with the others). */
+static Val positions_input(Builder *b, Dim d, Span at) {
+  for (int i = 0; i < b->ninputs; i++) {
+    const InputSpec *in = &b->input[i];
+    if (!strcmp(in->source, "positions") && in->type.rank == 1 && dim_eq(in->type.dim[0], d)) return in->val;
+  }
+  if (strcmp(d.name, "T") || graph_find_input(b->g, "positions")) {
+    diag_error(b->diags, at, "the extent of '%s' is known only at run time", d.name);
+    return 0;
+  }
+  InputSpec in = {.name = intern("positions"), .source = intern("positions"), .at = at};
+  in.type = (Type){.dt = DT_i32, .rank = 1, .dim = {d}};
+  in.val = graph_input(b->g, in.name, IN_DATA, in.type, at);
+  b->input[b->ninputs++] = in;
+  return in.val;
+}
+
 static Val positions(Builder *b, Dim d, Span at) {
+  if (d.sym) return positions_input(b, d, at);
   Type t = {.dt = DT_i32, .rank = 1, .dim = {d}};
   Attr a = attr_str("expr", "i");
   return graph_add(b->g, OP_table, NULL, 0, &a, 1, &t, at);

@@ -103,7 +103,7 @@ static void read_inputs(Reader *r) {
     if (!map && !yaml_get(r->root, "inputs")) r->ok = diag_error(r->diags, r->root->at, "the model has no inputs");
     return;
   }
-  r->b.input = NEW_ARRAY(r->arena, InputSpec, map->n);
+  r->b.input = NEW_ARRAY(r->arena, InputSpec, map->n + 1); /* one more for positions, see builtins.c */
   for (int i = 0; i < map->n; i++) {
     if (read_input(r, map->pair[i], &r->b.input[r->b.ninputs]))
       r->b.ninputs++;
