@@ -1,0 +1,486 @@
+/* fuse: nodes into regions, one kernel each; equal regions become one.
+ *
+ * Why: memory traffic. A value that lives inside of a region never leaves the registers.
+ * How: nodes are taken in order and join the group of an operand where three things hold: the group's kind can take the
+ * node (below), the group still fits one iteration space (region_fits), and no value would wait for itself (reach: which
+ * groups a group depends on). Nodes that cost nothing where they are used (const, broadcast, onehot, valid, stop) belong to no
+ * group: every consumer gets its own copy. So do elementwise producers that only column sums read, and
+ * transposes that only contractions read: the packing of an operand computes them.
+ *
+ *   group     takes
+ *   scalars   elementwise ops of rank 0
+ *   map       elementwise, gather, cast, transpose of one shape; becomes row when a sum or maximum along its last axes joins
+ *   row       the same and more reductions
+ *   column    sums along leading axes of the same operand space, elementwise ops on the sums
+ *   contract  elementwise ops of the contraction's shape
+ *   alone     attend, attend_grad, scatter_add, rope
+ *
+ * Regions are written without names and positions; equal text means one region, so 80 layers have the kernels of two.
+ * Afterwards main graphs hold only calls, reshapes and tables. Invariant: evaluating the module gives the same bits. */
+#include "ir/region.h"
+#include "passes/passes.h"
+#include "passes/rewrite.h"
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_INPUTS = 60, MAX_MEMBERS = 400 };
+
+typedef enum Kind { G_NONE, G_SCALARS, G_MAP, G_ROW, G_COLUMN, G_CONTRACT, G_ALONE } Kind;
+
+typedef struct Group {
+  Kind kind;
+  int *node; /* members in order */
+  int n, cap;
+  int into;        /* merged into this group; -1: alive */
+  uint64_t *reach; /* groups it depends on */
+  bool done;
+  Val *ins, *outs; /* of the final region */
+  int nins, nouts, cap_ins, cap_outs;
+} Group;
+
+typedef struct Fuse {
+  const Graph *g;
+  Module *to;
+  Graph *out;
+  Arena *tmp;
+  Group *group;
+  int ngroups, words;
+  int *of;      /* by node: its group, -1: none */
+  bool *lazy;   /* by node: copied into consumers */
+  int *uses;    /* by value */
+  bool *leaves; /* by value: an output of the graph, or read by a node outside of all groups */
+  Val *map;     /* by value: the new graph's */
+} Fuse;
+
+static const char *kind_name(const Fuse *f, const Group *gr) {
+  switch (gr->kind) {
+  case G_SCALARS:
+  case G_MAP: return "map";
+  case G_ROW: return "row";
+  case G_COLUMN: return "column";
+  case G_CONTRACT: return "contract";
+  default: return op_info[f->g->nodes[gr->node[0]].op].name;
+  }
+}
+
+static bool is_ew(OpKind op) {
+  return op_info[op].ew || op == OP_cast || op == OP_gather || op == OP_transpose;
+}
+static bool outside(OpKind op) {
+  return op == OP_table || op == OP_reshape || op == OP_call;
+}
+static bool free_op(OpKind op) {
+  return op == OP_const || op == OP_broadcast || op == OP_onehot || op == OP_valid || op == OP_stop;
+}
+
+static bool sums_last(const Graph *g, const Node *n) {
+  if (n->op == OP_rowmax || n->op == OP_pick) return true;
+  const Attr *axes = node_attr(n, "axes");
+  return axes->n && axes->ints[axes->n - 1] == val_type(g, n->args[0]).rank - 1;
+}
+
+static Kind kind_of(const Graph *g, const Node *n) {
+  if (op_is_contract(n->op)) return G_CONTRACT;
+  if (n->op == OP_sum || n->op == OP_rowmax || n->op == OP_pick) return sums_last(g, n) ? G_ROW : G_COLUMN;
+  if (is_ew(n->op) || free_op(n->op)) return val_type(g, n->res).rank ? G_MAP : G_SCALARS;
+  return G_ALONE;
+}
+
+/* ---- which nodes are copied into their consumers */
+
+static void find_lazy(Fuse *f) {
+  const Graph *g = f->g;
+  int *column = NEW_ARRAY(f->tmp, int, g->nvals), *operand = NEW_ARRAY(f->tmp, int, g->nvals);
+  for (int i = g->nnodes - 1; i >= 0; i--) {
+    const Node *n = &g->nodes[i];
+    Val r = n->res;
+    bool kept = f->leaves[r];
+    if (free_op(n->op))
+      f->lazy[i] = !kept;
+    else if (op_info[n->op].ew && val_type(g, r).rank && !kept)
+      f->lazy[i] = f->uses[r] > 0 && column[r] == f->uses[r];
+    else if (n->op == OP_transpose && !kept)
+      f->lazy[i] = f->uses[r] > 0 && operand[r] == f->uses[r];
+    /* a copy is read by what reads its consumer */
+    bool col = (n->op == OP_sum && kind_of(g, n) == G_COLUMN) || (f->lazy[i] && op_info[n->op].ew);
+    for (int j = 0; j < n->nargs; j++) {
+      column[n->args[j]] += col;
+      operand[n->args[j]] += op_is_contract(n->op) && j < 2;
+    }
+  }
+}
+
+/* ---- groups and their dependences */
+
+static int alive(const Fuse *f, int gr) {
+  while (gr >= 0 && f->group[gr].into >= 0) gr = f->group[gr].into;
+  return gr;
+}
+
+static bool has(const uint64_t *set, int i) {
+  return set[i / 64] >> (i % 64) & 1;
+}
+
+/* Groups that a value comes from directly, through copies: collected into list. */
+static void sources(const Fuse *f, Val v, int *list, int *n, int cap) {
+  const Graph *g = f->g;
+  if (g->def[v] < 0) return;
+  int node = g->def[v], gr = f->of[node];
+  if (gr >= 0) {
+    gr = alive(f, gr);
+    for (int i = 0; i < *n; i++)
+      if (list[i] == gr) return;
+    if (*n < cap) list[(*n)++] = gr;
+    return;
+  }
+  for (int i = 0; i < g->nodes[node].nargs; i++) sources(f, g->nodes[node].args[i], list, n, cap);
+}
+
+enum { MAX_SOURCES = 512 };
+
+static void depend(Fuse *f, int gr, int on) {
+  Group *a = &f->group[gr], *b = &f->group[on];
+  if (gr == on) return;
+  a->reach[on / 64] |= (uint64_t)1 << (on % 64);
+  for (int w = 0; w < f->words; w++) a->reach[w] |= b->reach[w];
+}
+
+/* Everything that depends on gr depends on what gr depends on. */
+static void spread(Fuse *f, int gr) {
+  for (int x = 0; x < f->ngroups; x++)
+    if (x != gr && f->group[x].into < 0 && has(f->group[x].reach, gr))
+      for (int w = 0; w < f->words; w++) f->group[x].reach[w] |= f->group[gr].reach[w];
+}
+
+/* ---- building a region graph from members */
+
+typedef struct Build {
+  const Fuse *f;
+  Graph *r;
+  Val *map; /* by old value */
+  Val *ins; /* old values, by input */
+  int nins, cap_ins;
+} Build;
+
+static Type bare(Type t) { /* regions know no names of constant extents */
+  for (int i = 0; i < t.rank; i++)
+    if (!t.dim[i].sym) t.dim[i].name = NULL;
+  return t;
+}
+
+static Val want(Build *b, Val v);
+
+static bool build_node(Build *b, int node) {
+  const Graph *g = b->f->g;
+  const Node *n = &g->nodes[node];
+  Val args[8];
+  for (int i = 0; i < n->nargs; i++)
+    if (!(args[i] = want(b, n->args[i]))) return false;
+  Type t = bare(val_type(g, n->res));
+  Val r = graph_add(b->r, n->op, args, n->nargs, n->attrs, n->nattrs, &t, n->span);
+  if (!r) return false;
+  for (int i = 0; i < n->nres; i++) b->map[n->res + (Val)i] = r + (Val)i;
+  return true;
+}
+
+static Val want(Build *b, Val v) {
+  const Graph *g = b->f->g;
+  if (b->map[v]) return b->map[v];
+  int node = g->def[v];
+  if (node >= 0 && b->f->lazy[node]) return build_node(b, node) ? b->map[v] : 0;
+  char name[16];
+  snprintf(name, sizeof name, "x%d", b->nins);
+  PUSH(b->f->tmp, b->ins, b->nins, b->cap_ins, v);
+  return b->map[v] = graph_input(b->r, name, IN_DATA, bare(val_type(g, v)), (Span){0});
+}
+
+/* Members in order, every listed value an output. */
+static bool build(Build *b, const Fuse *f, Module *m, const char *name, const char *kind, const int *node, int n,
+                  const Val *outs, int nouts) {
+  *b = (Build){.f = f, .r = graph_new(m, name)};
+  b->r->region = intern(kind);
+  b->map = NEW_ARRAY(f->tmp, Val, f->g->nvals);
+  for (int i = 0; i < n; i++)
+    if (!build_node(b, node[i])) return false;
+  for (int i = 0; i < nouts; i++) {
+    char y[16];
+    snprintf(y, sizeof y, "y%d", i);
+    graph_output(b->r, y, b->map[outs[i]]);
+  }
+  return true;
+}
+
+/* Would these members make a region of this kind? */
+static bool fits(const Fuse *f, const int *node, int n, const char *kind) {
+  if (n > MAX_MEMBERS) return false;
+  Arena *a = arena_new();
+  Module *m = module_new(a, diags_new(a), "try");
+  Fuse local = *f; /* the trial's allocations go with the trial */
+  local.tmp = a;
+  Val *outs = NEW_ARRAY(a, Val, n);
+  for (int i = 0; i < n; i++) outs[i] = f->g->nodes[node[i]].res;
+  Build b;
+  bool ok = build(&b, &local, m, "r", kind, node, n, outs, n) && b.nins <= MAX_INPUTS && region_fits(b.r, kind);
+  arena_free(a);
+  return ok;
+}
+
+static Kind joined_kind(Kind group, Kind node) {
+  switch (group) {
+  case G_SCALARS: return node == G_SCALARS ? G_SCALARS : G_NONE;
+  case G_MAP: return node == G_MAP ? G_MAP : node == G_ROW ? G_ROW : G_NONE;
+  case G_ROW: return node == G_MAP || node == G_ROW ? G_ROW : G_NONE;
+  case G_COLUMN: return node == G_MAP || node == G_COLUMN ? G_COLUMN : G_NONE;
+  case G_CONTRACT: return node == G_MAP ? G_CONTRACT : G_NONE;
+  default: return G_NONE;
+  }
+}
+
+static int merge_sorted(const int *a, int na, const int *b, int nb, int *out) {
+  int n = 0, i = 0, j = 0;
+  while (i < na || j < nb) out[n++] = j == nb || (i < na && a[i] < b[j]) ? a[i++] : b[j++];
+  return n;
+}
+
+/* Another way from `to` back to `from` than directly: some source of the members depends on the group. */
+static bool blocked(const Fuse *f, int gr, const int *src, int nsrc) {
+  for (int i = 0; i < nsrc; i++)
+    if (src[i] != gr && has(f->group[src[i]].reach, gr)) return true;
+  return false;
+}
+
+static bool try_join(Fuse *f, int gr, int node, const int *src, int nsrc) {
+  Group *a = &f->group[gr];
+  Kind kind = joined_kind(a->kind, kind_of(f->g, &f->g->nodes[node]));
+  if (kind == G_NONE || blocked(f, gr, src, nsrc)) return false;
+  int *all = NEW_ARRAY(f->tmp, int, a->n + 1);
+  memcpy(all, a->node, sizeof(int) * (size_t)a->n);
+  all[a->n] = node;
+  Group trial = *a;
+  trial.kind = kind;
+  if (!fits(f, all, a->n + 1, kind_name(f, &trial))) return false;
+  a->kind = kind;
+  PUSH(f->tmp, a->node, a->n, a->cap, node);
+  f->of[node] = gr;
+  for (int i = 0; i < nsrc; i++) depend(f, gr, src[i]);
+  spread(f, gr);
+  return true;
+}
+
+static bool try_merge(Fuse *f, int gr, int other) {
+  Group *a = &f->group[gr], *b = &f->group[other];
+  bool rows = (a->kind == G_MAP || a->kind == G_ROW) && (b->kind == G_MAP || b->kind == G_ROW);
+  if (gr == other || !(rows || (a->kind == b->kind && (a->kind == G_SCALARS || a->kind == G_COLUMN)))) return false;
+  int *all = NEW_ARRAY(f->tmp, int, a->n + b->n), n = 0;
+  /* no third group may stand between the two */
+  for (int x = 0; x < f->ngroups; x++) {
+    const Group *t = &f->group[x];
+    if (x == gr || x == other || t->into >= 0) continue;
+    if ((has(t->reach, gr) && has(b->reach, x)) || (has(t->reach, other) && has(a->reach, x))) return false;
+  }
+  if (a->kind == G_COLUMN && (has(a->reach, other) || has(b->reach, gr))) return false;
+  n = merge_sorted(a->node, a->n, b->node, b->n, all);
+  Kind kind = a->kind == G_ROW || b->kind == G_ROW ? G_ROW : a->kind;
+  Group trial = *a;
+  trial.kind = kind;
+  if (!fits(f, all, n, kind_name(f, &trial))) return false;
+  a->kind = kind;
+  a->node = all, a->n = a->cap = n;
+  b->into = gr;
+  for (int w = 0; w < f->words; w++) a->reach[w] |= b->reach[w];
+  a->reach[gr / 64] &= ~((uint64_t)1 << (gr % 64));
+  a->reach[other / 64] &= ~((uint64_t)1 << (other % 64));
+  for (int x = 0; x < f->ngroups; x++) /* the merged group is known by one name */
+    if (has(f->group[x].reach, other) && x != gr) f->group[x].reach[gr / 64] |= (uint64_t)1 << (gr % 64);
+  spread(f, gr);
+  return true;
+}
+
+static void place(Fuse *f, int node) {
+  const Graph *g = f->g;
+  const Node *n = &g->nodes[node];
+  int src[MAX_SOURCES], nsrc = 0;
+  for (int i = 0; i < n->nargs; i++) sources(f, n->args[i], src, &nsrc, MAX_SOURCES);
+  Kind kind = kind_of(g, n);
+  int home = -1;
+  if (kind != G_CONTRACT && kind != G_ALONE && kind != G_COLUMN && !free_op(n->op))
+    for (int pass = 0; pass < 2 && home < 0; pass++) /* a contraction's epilogue first */
+      for (int i = nsrc - 1; i >= 0 && home < 0; i--)
+        if ((f->group[src[i]].kind == G_CONTRACT) == !pass && try_join(f, src[i], node, src, nsrc)) home = src[i];
+  if (home < 0) {
+    home = f->ngroups++;
+    Group *gr = &f->group[home];
+    *gr = (Group){.kind = kind, .into = -1};
+    gr->reach = NEW_ARRAY(f->tmp, uint64_t, f->words);
+    PUSH(f->tmp, gr->node, gr->n, gr->cap, node);
+    f->of[node] = home;
+    for (int i = 0; i < nsrc; i++) depend(f, home, src[i]);
+    if (kind == G_COLUMN) /* sums of the same space meet: norm scale and shift */
+      for (int x = home - 1; x >= 0 && x >= home - 12; x--)
+        if (f->group[x].into < 0 && f->group[x].kind == G_COLUMN && try_merge(f, x, home)) return;
+    return;
+  }
+  for (int i = 0; i < nsrc; i++)
+    if (src[i] != home && f->group[src[i]].into < 0) try_merge(f, home, src[i]);
+}
+
+/* ---- emission */
+
+static void list_outputs(Fuse *f) {
+  const Graph *g = f->g;
+  bool *crosses = NEW_ARRAY(f->tmp, bool, g->nvals);
+  for (int i = 0; i < g->noutputs; i++) crosses[g->outputs[i].val] = true;
+  for (int x = 0; x < f->ngroups; x++) {
+    if (f->group[x].into >= 0) continue;
+    Build b; /* its inputs are what crosses into it */
+    Arena *a = arena_new();
+    Module *m = module_new(a, diags_new(a), "try");
+    Group *gr = &f->group[x];
+    build(&b, f, m, "r", kind_name(f, gr), gr->node, gr->n, NULL, 0);
+    for (int i = 0; i < b.nins; i++) crosses[b.ins[i]] = true;
+    arena_free(a);
+  }
+  for (int i = 0; i < g->nnodes; i++)
+    if (outside(g->nodes[i].op))
+      for (int j = 0; j < g->nodes[i].nargs; j++) crosses[g->nodes[i].args[j]] = true;
+  for (int i = 0; i < g->nnodes; i++) {
+    int gr = alive(f, f->of[i]);
+    for (int j = 0; gr >= 0 && j < g->nodes[i].nres; j++) {
+      Val v = g->nodes[i].res + (Val)j;
+      Group *to = &f->group[gr];
+      /* an op alone keeps all of its results: its kernel writes them together */
+      if (crosses[v] || to->kind == G_ALONE) PUSH(f->tmp, to->outs, to->nouts, to->cap_outs, v);
+    }
+  }
+}
+
+/* The region of these members: one that is there already, or a new one. */
+static Graph *region_for(Fuse *f, Group *gr, Build *b) {
+  Arena *a = arena_new();
+  Module *m = module_new(a, f->to->diags, "try");
+  const char *kind = kind_name(f, gr);
+  Graph *found = NULL;
+  if (!build(b, f, m, "r", kind, gr->node, gr->n, gr->outs, gr->nouts)) {
+    arena_free(a);
+    return NULL;
+  }
+  Text mine = {0};
+  graph_print(b->r, false, &mine);
+  int number = 0;
+  for (int i = 0; i < f->to->ngraphs && !found; i++) {
+    Graph *r = f->to->graphs[i];
+    if (!r->region || strcmp(r->region, kind)) continue;
+    number++;
+    const char *name = r->name;
+    Text theirs = {0};
+    r->name = b->r->name;
+    graph_print(r, false, &theirs);
+    r->name = name;
+    if (!strcmp(mine.s, theirs.s)) found = r;
+    text_free(&theirs);
+  }
+  text_free(&mine);
+  if (!found &&
+      build(b, f, f->to, arena_printf(f->to->arena, "%s.%d", kind, number), kind, gr->node, gr->n, gr->outs, gr->nouts))
+    found = b->r;
+  arena_free(a);
+  return found;
+}
+
+static bool emit_value(Fuse *f, Val v);
+
+static bool emit_group(Fuse *f, int x) {
+  Group *gr = &f->group[x];
+  if (gr->done) return true;
+  gr->done = true;
+  Build b;
+  Graph *r = region_for(f, gr, &b);
+  if (!r) return false;
+  Val *args = NEW_ARRAY(f->tmp, Val, b.nins + 1);
+  for (int i = 0; i < b.nins; i++) {
+    if (!emit_value(f, b.ins[i])) return false;
+    args[i] = f->map[b.ins[i]];
+  }
+  Attr fn = attr_str("fn", r->name);
+  Val res = graph_add(f->out, OP_call, args, b.nins, &fn, 1, NULL, f->g->nodes[gr->node[0]].span);
+  for (int i = 0; res && i < gr->nouts; i++) f->map[gr->outs[i]] = res + (Val)i;
+  return res != 0;
+}
+
+static bool emit_value(Fuse *f, Val v) {
+  if (f->map[v]) return true;
+  int node = f->g->def[v], gr = alive(f, f->of[node]);
+  if (gr >= 0) return emit_group(f, gr);
+  const Node *n = &f->g->nodes[node];
+  Val args[MAX_SOURCES];
+  for (int i = 0; i < n->nargs; i++) {
+    if (!emit_value(f, n->args[i])) return false;
+    args[i] = f->map[n->args[i]];
+  }
+  Type t = val_type(f->g, n->res);
+  Val r = graph_add(f->out, n->op, args, n->nargs, n->attrs, n->nattrs, &t, n->span);
+  for (int i = 0; r && i < n->nres; i++) f->map[n->res + (Val)i] = r + (Val)i;
+  return r != 0;
+}
+
+static bool fuse_graph(Fuse *f) {
+  const Graph *g = f->g;
+  f->words = g->nnodes / 64 + 1;
+  f->group = NEW_ARRAY(f->tmp, Group, g->nnodes + 1);
+  f->of = NEW_ARRAY(f->tmp, int, g->nnodes + 1);
+  f->lazy = NEW_ARRAY(f->tmp, bool, g->nnodes + 1);
+  f->uses = NEW_ARRAY(f->tmp, int, g->nvals);
+  f->leaves = NEW_ARRAY(f->tmp, bool, g->nvals);
+  for (int i = 0; i < g->noutputs; i++) f->leaves[g->outputs[i].val] = true;
+  for (int i = 0; i < g->nnodes; i++) {
+    const Node *n = &g->nodes[i];
+    f->of[i] = -1;
+    for (int j = 0; j < n->nargs; j++) {
+      f->uses[n->args[j]]++;
+      if (outside(n->op) || kind_of(g, n) == G_ALONE || (n->op == OP_contract_from && j == 2))
+        f->leaves[n->args[j]] = true;
+    }
+  }
+  find_lazy(f);
+  for (int i = 0; i < g->nnodes; i++)
+    if (!outside(g->nodes[i].op) && !f->lazy[i]) place(f, i);
+  list_outputs(f);
+
+  /* in order of each group's last node, dependences first: close to the order of the source */
+  for (int i = 0; i < g->nnodes; i++) {
+    int gr = alive(f, f->of[i]);
+    if (gr >= 0 && f->group[gr].node[f->group[gr].n - 1] == i && !emit_group(f, gr)) return false;
+  }
+  for (int i = 0; i < g->noutputs; i++) {
+    if (!emit_value(f, g->outputs[i].val)) return false;
+    graph_output(f->out, g->outputs[i].name, f->map[g->outputs[i].val]);
+  }
+  return true;
+}
+
+Module *pass_fuse(Module *m, const Target *t) {
+  Module *to = rewrite_module(m);
+  for (int i = 0; i < m->ngraphs; i++) { /* loop bodies stand before their callers */
+    const Graph *g = m->graphs[i];
+    Fuse f = {.g = g, .to = to, .tmp = arena_new()};
+    Rewrite r = rewrite_begin(to, g);
+    f.out = r.to;
+    f.out->region = g->region;
+    f.map = r.map;
+    bool ok = fuse_graph(&f);
+    arena_free(f.tmp);
+    if (!ok) return NULL;
+  }
+  /* callees before callers: regions were appended after the graph that needed them first */
+  Graph **order = NEW_ARRAY(to->arena, Graph *, to->ngraphs);
+  int n = 0;
+  for (int pass = 0; pass < 3; pass++)
+    for (int i = 0; i < to->ngraphs; i++) {
+      Graph *g = to->graphs[i];
+      int rank = !g->region ? 2 : !strcmp(g->region, "loop") ? 1 : 0;
+      if (rank == pass) order[n++] = g;
+    }
+  to->graphs = order;
+  to->cap_graphs = n;
+  return to;
+}
