@@ -3,15 +3,15 @@
  *
  *   kernel @contract.0 "gpt2.yaml":31 (in x0: f32, out y0: f32, scratch A: f32[98312], param T) {
  *     %1 = thread
- *     for %7 = %3 to %6 step 512 {
- *       iter %9 = %8 : f32x8
- *       %10 = load x0, %7 : f32x8
- *       yield %10
+ *     for %2 = 0 to 512 step 8 {
+ *       iter %3 = %1 : f32x8
+ *       %4 = load x0, %2 : f32x8
+ *       yield %4
  *     }
- *     %13 = result %7, 0 : f32x8
+ *     %5 = result %2, 0 : f32x8
  *   }
  *
- * A value's number is that of its instruction when printed; a parsed kernel may use any numbers. */
+ * Values are numbered in order when printed; a parsed kernel may use any numbers. Index constants stand where they are used. */
 #include "ir/kir.h"
 #include <inttypes.h>
 #include <stdlib.h>
@@ -22,24 +22,39 @@ static void print_type(const KIns *i, Text *out) {
   text_add(out, i->lanes == 1 ? " : f32" : " : f32x%d", i->lanes);
 }
 
-static void print_operands(const Kernel *k, const KIns *i, Text *out) {
+/* An operand: index constants stand where they are used. */
+static void print_value(const Kernel *k, const uint32_t *number, KV v, Text *out) {
+  const KIns *i = &k->ins[v - 1];
+  if (i->op == K_iconst)
+    text_add(out, "%" PRId64, i->imm);
+  else
+    text_add(out, "%%%" PRIu32, number[v]);
+}
+
+static bool spec(const char *s, size_t n, const char *word) {
+  return strlen(word) == n && !strncmp(s, word, n);
+}
+
+static void print_operands(const Kernel *k, const uint32_t *number, const KIns *i, Text *out) {
   const char *s = kop_info[i->op].operands;
   KV v[3] = {i->a, i->b, i->c};
   int nv = 0, nbuf = 0;
   const char *sep = " ";
   while (*s) {
     size_t n = strcspn(s, " ");
-    if (!strncmp(s, "imm", n))
+    if (spec(s, n, "imm"))
       text_add(out, "%s%" PRId64, sep, i->imm);
-    else if (!strncmp(s, "num", n))
+    else if (spec(s, n, "num"))
       text_add(out, "%s%.9g", sep, i->num);
-    else if (!strncmp(s, "buf", n))
+    else if (spec(s, n, "buf"))
       text_add(out, "%s%s", sep, k->bufs[nbuf++ ? i->buf2 : i->buf].name);
-    else if (!strncmp(s, "mask", n)) {
+    else if (spec(s, n, "mask")) {
       for (int j = 0; j < i->lanes; j++) text_add(out, j ? " %d" : ", [%d", i->mask[j]);
       text_add(out, "]");
-    } else
-      text_add(out, "%s%%%" PRIu32, sep, v[nv++]);
+    } else {
+      text_add(out, "%s", sep);
+      print_value(k, number, v[nv++], out);
+    }
     sep = ", ";
     s += n;
     while (*s == ' ') s++;
@@ -62,38 +77,53 @@ static void print_kernel(const Kernel *k, Text *out) {
   }
   for (int i = 0; i < k->nparams; i++, sep = ", ") text_add(out, "%sparam %s", sep, k->params[i]);
   text_add(out, ") {\n");
+  uint32_t *number = calloc((size_t)k->nins + 1, sizeof *number), next = 0;
+  if (!number) abort();
   int depth = 1;
   for (int n = 0; n < k->nins; n++) {
     const KIns *i = &k->ins[n];
+    if (i->op == K_iconst) continue;
+    if (i->lanes) number[n + 1] = ++next;
     if (i->op == K_end) depth--;
     text_add(out, "%*s", 2 * depth, "");
     switch ((KOp)i->op) {
     case K_for:
-      text_add(out, "for %%%d = %%%" PRIu32 " to %%%" PRIu32 " step %" PRId64 " {", n + 1, i->a, i->b, i->imm);
+      text_add(out, "for %%%" PRIu32 " = ", next);
+      print_value(k, number, i->a, out);
+      text_add(out, " to ");
+      print_value(k, number, i->b, out);
+      text_add(out, " step %" PRId64 " {", i->imm);
       depth++;
       break;
     case K_if:
-      text_add(out, "if %%%" PRIu32 " {", i->a);
+      text_add(out, "if ");
+      print_value(k, number, i->a, out);
+      text_add(out, " {");
       depth++;
       break;
     case K_end: text_add(out, "}"); break;
     case K_iter:
-      text_add(out, "iter %%%d = %%%" PRIu32, n + 1, i->a);
+      text_add(out, "iter %%%" PRIu32 " = ", next);
+      print_value(k, number, i->a, out);
       print_type(i, out);
       break;
     case K_yield:
       text_add(out, "yield");
-      for (int j = 0; j < i->n; j++) text_add(out, "%s%%%" PRIu32, j ? ", " : " ", i->list[j]);
+      for (int j = 0; j < i->n; j++) {
+        text_add(out, j ? ", " : " ");
+        print_value(k, number, i->list[j], out);
+      }
       break;
     default:
-      if (i->lanes) text_add(out, "%%%d = ", n + 1);
+      if (i->lanes) text_add(out, "%%%" PRIu32 " = ", next);
       text_add(out, "%s", kop_info[i->op].name);
-      print_operands(k, i, out);
+      print_operands(k, number, i, out);
       print_type(i, out);
     }
     text_add(out, "\n");
   }
   text_add(out, "}\n");
+  free(number);
 }
 
 void kmodule_print(const KModule *km, const char *only, Text *out) {
@@ -178,8 +208,16 @@ static bool integer(Parse *p, int64_t lo, int64_t hi, int64_t *out) {
 
 enum { MAX_NUMBER = 1 << 24 };
 
+static KV append(Parse *p, KIns i);
+
 static bool value(Parse *p, KV *out) {
   int64_t n;
+  blank(p);
+  if (*p->s != '%') {
+    if (!integer(p, INT64_MIN, INT64_MAX, &n)) return false;
+    *out = append(p, (KIns){.op = K_iconst, .lanes = 1, .index = true, .imm = n});
+    return true;
+  }
   if (!need(p, "%") || !integer(p, 1, MAX_NUMBER, &n)) return false;
   if (n >= p->nnum || !p->num[n]) return diag_error(p->d, here(p), "%%%" PRId64 " is not defined before", n);
   *out = p->num[n];
@@ -207,7 +245,13 @@ static bool parse_type(Parse *p, KIns *i) {
     return true;
   }
   int64_t lanes = 1;
-  if (!take(p, "f32") && !(need(p, "f32x") && integer(p, 2, KIR_LANES, &lanes))) return false;
+  blank(p);
+  if (strncmp(p->s, "f32", 3)) return diag_error(p->d, here(p), "expected a type: f32 or f32xN");
+  p->s += 3;
+  if (*p->s == 'x') {
+    p->s++;
+    if (!integer(p, 2, KIR_LANES, &lanes)) return false;
+  }
   i->lanes = (uint8_t)lanes;
   return true;
 }
@@ -223,21 +267,21 @@ static bool parse_operands(Parse *p, KIns *i, uint8_t *mask, int *nmask) {
   for (const char *s = kop_info[i->op].operands; *s;) {
     size_t n = strcspn(s, " ");
     if (n_op++ && !need(p, ",")) return false;
-    if (!strncmp(s, "imm", n)) {
+    if (spec(s, n, "imm")) {
       if (!integer(p, INT64_MIN, INT64_MAX, &i->imm)) return false;
-    } else if (!strncmp(s, "num", n)) {
+    } else if (spec(s, n, "num")) {
       blank(p);
       char *end;
       i->num = strtod(p->s, &end);
       if (end == p->s) return diag_error(p->d, here(p), "expected a number");
       p->s = end;
-    } else if (!strncmp(s, "buf", n)) {
+    } else if (spec(s, n, "buf")) {
       const char *w = word(p);
       int b = 0;
       while (w && b < p->k->nbufs && p->k->bufs[b].name != w) b++;
       if (!w || b == p->k->nbufs) return w ? diag_error(p->d, here(p), "there is no buffer '%s'", w) : false;
       *(nbuf++ ? &i->buf2 : &i->buf) = (uint16_t)b;
-    } else if (!strncmp(s, "mask", n)) {
+    } else if (spec(s, n, "mask")) {
       if (!need(p, "[")) return false;
       while (!take(p, "]")) {
         int64_t m;
@@ -312,7 +356,7 @@ static bool parse_line(Parse *p) {
     KV *list = NULL, v;
     int nlist = 0, cap = 0;
     blank(p);
-    if (*p->s == '%') do {
+    if (*p->s == '%' || *p->s == '-' || (*p->s >= '0' && *p->s <= '9')) do {
         if (!value(p, &v)) return false;
         PUSH(a, list, nlist, cap, v);
       } while (take(p, ","));
