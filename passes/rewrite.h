@@ -11,10 +11,18 @@ typedef struct Rewrite {
 
 /* `to` gets from's name and all of its inputs. */
 Rewrite rewrite_begin(Module *into, const Graph *from);
+/* The same with another name and no inputs yet: rewrite_input adds them one by one, in any order. */
+Rewrite rewrite_empty(Module *into, const Graph *from, const char *name);
+Val rewrite_input(Rewrite *r, const Input *in);
+Type rewrite_type(const Rewrite *r, Type t); /* a type of `from` in the words of `to` */
 /* Copies one node with mapped operands, maps its results, returns the first. */
 Val rewrite_copy(Rewrite *r, const Node *n);
 /* Copies the outputs through the map. */
 void rewrite_outputs(Rewrite *r);
+/* Errors so far; a pass that adds some returns NULL. */
+static inline int rewrite_errors(const Module *m) {
+  return m->diags->n + m->diags->dropped;
+}
 /* A module with m's name, mesh and arena, no graphs. */
 Module *rewrite_module(const Module *m);
 
