@@ -15,30 +15,6 @@
 
 enum { IR_LIMIT = 256 << 20, SHOWN = 64 };
 
-/* The smallest extent that v indexes, seen through reshapes, broadcasts and calls; 0: it indexes nothing. */
-static int64_t index_bound(const Graph *g, Val v) {
-  int64_t least = 0;
-  for (int i = 0; i < g->nnodes; i++) {
-    const Node *n = &g->nodes[i];
-    for (int k = 0; k < n->nargs; k++) {
-      if (n->args[k] != v) continue;
-      Type first = val_type(g, n->args[0]), res = val_type(g, n->res);
-      int64_t b = 0;
-      if ((n->op == OP_gather || n->op == OP_scatter_add) && k == 1) b = first.dim[0].n;
-      if (n->op == OP_pick && k == 1) b = first.dim[first.rank - 1].n;
-      if (n->op == OP_onehot) b = res.dim[res.rank - 1].n;
-      if (n->op == OP_rope && k == 3) b = val_type(g, n->args[1]).dim[0].n;
-      if (n->op == OP_reshape || n->op == OP_broadcast || n->op == OP_transpose || n->op == OP_stop)
-        b = index_bound(g, n->res);
-      const Attr *fn = n->op == OP_call ? node_attr(n, "fn") : NULL;
-      const Graph *c = fn ? module_find(g->mod, fn->str) : NULL;
-      if (c && k < c->ninputs) b = index_bound(c, c->inputs[k].val);
-      if (b && (!least || b < least)) least = b;
-    }
-  }
-  return least;
-}
-
 static bool given_values(Args *a, const char *name, Tensor *t, EvalMode mode, bool *found) {
   size_t n = strlen(name);
   const char *text;
@@ -69,7 +45,7 @@ static bool given_values(Args *a, const char *name, Tensor *t, EvalMode mode, bo
 static bool fill(Args *a, const Graph *g, const Input *in, Tensor *t, EvalMode mode) {
   bool found;
   if (!given_values(a, in->name, t, mode, &found)) return false;
-  int64_t bound = t->type.dt == DT_i32 ? index_bound(g, in->val) : 0;
+  int64_t bound = t->type.dt == DT_i32 ? graph_index_bound(g, in->val) : 0;
   uint64_t seed = hash64(in->name, strlen(in->name));
   for (int64_t x = 0, all = found ? 0 : type_elements(t->type); x < all; x++) {
     uint64_t key[2] = {seed, (uint64_t)x}, h = hash64(key, sizeof key);

@@ -146,6 +146,7 @@ static void write_buffers(Writer *w, const Plan *p) {
     o->rank = (uint8_t)b->type.rank;
     o->offset = (uint64_t)b->offset; /* CONST: moved to their place in the blob at the end */
     o->bytes = (uint64_t)b->bytes;
+    o->bound = b->bound < UINT32_MAX ? (uint32_t)b->bound : 0;
     for (int k = 0; k < b->type.rank; k++) o->dim[k] = b->type.dim[k].n;
   }
 }

@@ -56,6 +56,7 @@ typedef struct PlanBuffer {
   BufferKind kind;
   Type type;
   int64_t bytes, offset;
+  int64_t bound;      /* DATA of i32: its values are below it; 0: not known */
   int64_t begin, end; /* TEMP: first and last position (of the running count of steps) at which it is alive */
   const char *table;  /* CONST: expression over i, j, k, l */
 } PlanBuffer;

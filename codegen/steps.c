@@ -209,6 +209,16 @@ static bool writable(Emit *e, int at, const Graph *c, int output, PlanArg place)
   return own_reads_allow(e, &g->nodes[at], c, output, place.buffer);
 }
 
+/* Is the buffer already an earlier result's, or will a later one update it in place? */
+static bool taken(Emit *e, const Node *n, const Graph *c, int output, int buffer) {
+  for (int o = 0; o < n->nres; o++) {
+    int must = o > output ? must_operand(e, n, c, o) : -1;
+    if (o < output && e->loc[n->res + (Val)o].buffer == buffer) return true;
+    if (must >= 0 && e->loc[e->root[n->args[must]]].buffer == buffer) return true;
+  }
+  return false;
+}
+
 static bool place_result(Emit *e, int at, const Graph *c, int output, PlanArg *out) {
   const Node *n = &e->g->nodes[at];
   Val v = n->res + (Val)output;
@@ -221,11 +231,15 @@ static bool place_result(Emit *e, int at, const Graph *c, int output, PlanArg *o
     Val u = e->root[n->args[must]];
     PlanArg here = e->loc[u];
     bool dies = e->last[u] == at && own_reads_allow(e, n, c, output, here.buffer);
-    if (dies && (e->fixed[u] ? to_want && same_place(here, want) : want.buffer == NOWHERE || same_place(here, want))) {
+    for (int o = 0; o < output; o++) dies = dies && e->loc[n->res + (Val)o].buffer != here.buffer;
+    if (dies && (same_place(here, want) ? to_want : !e->fixed[u] && !to_want)) {
       *out = here;
       return true;
     }
-    *out = to_want && e->loc[u].buffer != want.buffer ? want : temp_new(e, c->outputs[output].name, t);
+    /* The copy is made before the step, so it may not go where the step itself still reads. */
+    bool free = to_want;
+    for (int i = 0; i < n->nargs; i++) free = free && e->loc[e->root[n->args[i]]].buffer != want.buffer;
+    *out = free ? want : temp_new(e, c->outputs[output].name, t);
     if (!copy_add(e, here, *out, t, n->span)) return false;
     return true;
   }
@@ -241,9 +255,7 @@ static bool place_result(Emit *e, int at, const Graph *c, int output, PlanArg *o
     if (here.offset || here.stride || type_bytes(e->g->types[u]) != type_bytes(t) || e->g->types[u].dt != t.dt)
       continue;
     if (!own_reads_allow(e, n, c, output, here.buffer)) continue;
-    bool taken = false; /* by an earlier result of this node */
-    for (int o = 0; o < output; o++) taken = taken || e->loc[n->res + (Val)o].buffer == here.buffer;
-    if (taken) continue;
+    if (taken(e, n, c, output, here.buffer)) continue;
     *out = here;
     return true;
   }
@@ -479,6 +491,9 @@ bool plan_graph(Plan *p, const Graph *g, const char *name) {
     const Input *x = &g->inputs[i];
     in[i].buffer = shared_buffer(p, x->name, kind_of(x->kind), g->types[x->val], x->span);
     if (in[i].buffer < 0) return false;
+    PlanBuffer *b = &p->buffers[in[i].buffer];
+    int64_t bound = x->kind == IN_DATA && b->type.dt == DT_i32 ? graph_index_bound(g, x->val) : 0;
+    if (bound && (!b->bound || bound < b->bound)) b->bound = bound;
   }
   for (int o = 0; o < g->noutputs; o++) {
     const char *label = g->outputs[o].name;
