@@ -1,0 +1,355 @@
+/* A training binary from start to end: options, checks, start state, the loop, the last words.
+ *
+ * Order at the start, so that a mistake costs nothing: options, settings, the run folder, CPU features and memory, the
+ * checkpoint or the initial weights, the data. This file and progress alone print. */
+#include "runtime/app.h"
+#include "ink/base.h"
+#include "runtime/checkpoint.h"
+#include "runtime/detokenize.h"
+#include "runtime/machine.h"
+#include "runtime/options.h"
+#include "runtime/profile.h"
+#include "runtime/random.h"
+#include "runtime/sampler.h"
+#include "runtime/train.h"
+#include "runtime/weights.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 130 };
+static const double TEMPERATURE = 0.8;
+
+typedef struct App {
+  Program program;
+  Options opt;
+  Engine *e;
+  Loader *data;
+  Trainer train;
+  Metrics *metrics;
+  Progress progress;
+  Detokenizer *names;
+  RunState state; /* settings in force, position at the start, best validation loss */
+  int64_t saved;  /* step of the newest checkpoint; -1: none */
+  int lock;
+  Report err;
+} App;
+
+/* ---- Ctrl-C: the first one is a wish, the second an order */
+
+static volatile sig_atomic_t stop_wanted;
+
+static void on_signal(int sig) {
+  (void)sig;
+  if (stop_wanted) _exit(EXIT_STOPPED);
+  stop_wanted = 1;
+}
+
+static void catch_signals(void) {
+  struct sigaction a = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+  sigemptyset(&a.sa_mask);
+  stop_wanted = 0;
+  sigaction(SIGINT, &a, NULL);
+  sigaction(SIGTERM, &a, NULL);
+}
+
+/* ---- start */
+
+static void show(FILE *to, const char *prefix, const Report *r) {
+  for (const char *line = r->text; line && *line;) {
+    size_t n = strcspn(line, "\n");
+    fprintf(to, "%s%.*s\n", prefix, (int)n, line);
+    line += n + (line[n] == '\n');
+  }
+}
+
+static int fail(App *a, int status) {
+  progress_break(&a->progress);
+  show(stderr, "error: ", &a->err);
+  return status;
+}
+
+static bool apply_settings(Settings *s, const Options *o, Report *err) {
+  bool ok = true;
+  for (int i = 0; i < o->nset; i++) ok = settings_assign(s, o->set[i], err) && ok;
+  return ok;
+}
+
+/* A new or empty folder, or one to resume; locked against a second process. */
+static bool take_run_folder(App *a) {
+  const char *run = a->opt.run;
+  char path[FS_PATH];
+  FsList names = {0};
+  if (!fs_mkdirs(run, &a->err) || !fs_list_dir(&names, run, &a->err)) return false;
+  bool used = false;
+  for (int i = 0; i < names.n; i++) used = used || strcmp(names.name[i], ".lock");
+  fs_list_free(&names);
+  if (used && !a->opt.resume)
+    return report_add(&a->err, "the run folder %s is not empty: --resume goes on with it, another --run starts anew",
+                      run);
+  if (!fs_join(path, run, ".lock", &a->err)) return false;
+  a->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (a->lock < 0) return report_add(&a->err, "cannot write %s: %s", path, strerror(errno));
+  if (flock(a->lock, LOCK_EX | LOCK_NB)) return report_add(&a->err, "another process is training in %s", run);
+  checkpoint_clean(run);
+  return true;
+}
+
+/* Parameters: from the run's checkpoint, from --init, or from the seed. */
+static bool start_state(App *a) {
+  Report notes = {0};
+  CheckpointResult found = CHECKPOINT_NONE;
+  if (a->opt.resume) found = checkpoint_load(a->e, &a->state, a->opt.run, &notes, &a->err);
+  show(stderr, "note: ", &notes);
+  report_free(&notes);
+  if (found == CHECKPOINT_FAILED) return false;
+  /* What the command line says counts more than what the run was started with. */
+  if (!apply_settings(&a->state.set, &a->opt, &a->err) || !settings_check(&a->state.set, &a->program, &a->err))
+    return false;
+  if (found == CHECKPOINT_LOADED) {
+    a->saved = a->state.step;
+    fprintf(stderr, "going on from step %" PRId64 " of %s\n", a->state.step, a->opt.run);
+    if (a->opt.init) fprintf(stderr, "note: --init is not used, for the run has a checkpoint\n");
+    return true;
+  }
+  if (a->opt.resume) fprintf(stderr, "note: %s has no checkpoint yet; starting at step 0\n", a->opt.run);
+  init_params(a->e, (uint64_t)a->state.set.seed);
+  return !a->opt.init || weights_load(a->e, a->opt.init, &a->err);
+}
+
+static bool open_data(App *a) {
+  a->data =
+      loader_open(a->e, a->opt.data, a->opt.val, a->opt.format, a->state.order, (uint64_t)a->state.set.seed, &a->err);
+  if (!a->data) return false;
+  if (a->saved < 0 || !a->opt.data) return true;
+  if (a->state.data_items != loader_items(a->data))
+    fprintf(stderr, "note: the training data has %" PRIu64 " items; the run was begun with %" PRIu64 "\n",
+            loader_items(a->data), a->state.data_items);
+  if (!loader_seek(a->data, a->state.data)) {
+    fprintf(stderr, "note: the run's data position lies outside this data; it starts over\n");
+    return loader_seek(a->data, (LoaderState){0, 0}) || report_add(&a->err, "the data cannot be read from its start");
+  }
+  return true;
+}
+
+/* The tokenizer beside the data, for samples. None is no error: ids are written then. */
+static void open_names(App *a) {
+  static const char *const places[] = {"tokenizer.json", "tokenizer/tokenizer.json"};
+  const char *dir = loader_folder(a->data);
+  char path[FS_PATH];
+  Report why = {0};
+  for (int i = 0; dir && !a->names && i < 2; i++)
+    if (fs_join(path, dir, places[i], &why) && fs_exists(path)) a->names = detokenizer_open(path, &why);
+  show(stderr, "note: ", &why);
+  report_free(&why);
+}
+
+static void describe(const App *a) {
+  const ProgramHeader *h = a->program.h;
+  int threads = pool_threads(engine_pool(a->e));
+  char size[4][32], data[512];
+  fprintf(stderr, "%s: %.2f M parameters, built for %s, %d thread%s\n", program_string(&a->program, h->model),
+          h->model_params / 1e6, program_string(&a->program, h->target), threads, threads == 1 ? "" : "s");
+  fprintf(stderr, "memory: parameters and state %s, arena %s (%s without sharing), scratch %d x %s\n",
+          machine_size(h->persistent_bytes, size[0]), machine_size(h->arena_bytes, size[1]),
+          machine_size(h->sum_temp_bytes, size[2]), threads, machine_size(h->scratch_bytes, size[3]));
+  loader_describe(a->data, data, sizeof(data));
+  fprintf(stderr, "data: %s\n", data);
+}
+
+/* ---- checkpoints, evaluations, samples */
+
+static bool save(App *a) {
+  if (a->saved == a->train.step) return true;
+  a->state.step = a->train.step;
+  a->state.data = loader_state(a->data);
+  a->state.data_items = loader_items(a->data);
+  if (!metrics_sync(a->metrics, &a->err) ||
+      !checkpoint_save(a->e, &a->state, a->opt.run, loader_folder(a->data), &a->err))
+    return false;
+  a->saved = a->train.step;
+  return true;
+}
+
+static bool evaluate(App *a) {
+  double loss;
+  if (!trainer_evaluate(&a->train, &loss, &a->err)) return false;
+  a->state.last_val = a->progress.last_val = loss;
+  if (!(a->state.best_val <= loss)) a->state.best_val = loss;
+  return metrics_val(a->metrics, a->train.step, loss, &a->err);
+}
+
+/* The sample of this moment, into a file of the run folder. */
+static bool sample(App *a, const char *name) {
+  char path[FS_PATH];
+  if (!a->opt.sample || !fs_join(path, a->opt.run, name, &a->err)) return true;
+  FILE *out = fopen(path, "w");
+  if (!out) return report_add(&a->err, "cannot write %s: %s", path, strerror(errno));
+  bool ok = sampler_run(a->e, a->names, a->opt.sample, TEMPERATURE, (uint64_t)a->state.set.seed, out, &a->err);
+  return !fclose(out) && ok;
+}
+
+static void print_sample(App *a, const char *name, int64_t step) {
+  char path[FS_PATH];
+  size_t n;
+  Report ignored = {0};
+  char *text = fs_join(path, a->opt.run, name, &ignored) ? fs_read(path, 64u << 20, &n, &ignored) : NULL;
+  if (text) {
+    printf("---- what it writes after %" PRId64 " steps\n", step);
+    fwrite(text, 1, n, stdout);
+  }
+  free(text);
+  report_free(&ignored);
+}
+
+/* ---- the loop */
+
+static bool one_step(App *a, StepMetrics *m) {
+  Trainer *t = &a->train;
+  const Settings *s = &t->set;
+  if (!trainer_step(t, m, &a->err) || !metrics_step(a->metrics, m, &a->err)) return false;
+  bool last = t->step == s->steps;
+  if (s->eval_every && (last || t->step % s->eval_every == 0) && loader_val_batches(a->data) && !evaluate(a))
+    return false;
+  progress_show(&a->progress, m, last || stop_wanted);
+  return !s->ckpt_every || t->step % s->ckpt_every || save(a);
+}
+
+static void last_words(App *a) {
+  progress_break(&a->progress);
+  if (!isnan(a->state.last_val))
+    fprintf(stderr, "validation loss %.4f, best %.4f\n", a->state.last_val, a->state.best_val);
+  fprintf(stderr, "metrics: %s/metrics.jsonl\ncheckpoint: %s/checkpoints/step-%" PRId64 "\n", a->opt.run, a->opt.run,
+          a->saved);
+}
+
+static int train(App *a) {
+  Trainer *t = &a->train;
+  a->metrics = metrics_open(a->opt.run, a->train.step, &a->err);
+  if (!a->metrics) return fail(a, EXIT_FAILED);
+  if (a->train.step == 0 && !sample(a, "sample-0.txt")) return fail(a, EXIT_FAILED);
+  a->progress = progress_new(t->step, t->set.steps, a->program.h->time ? "tok" : "img");
+  a->progress.last_val = a->state.last_val;
+  catch_signals();
+  engine_profile(a->e, a->opt.profile);
+  while (t->step < t->set.steps && !stop_wanted) {
+    StepMetrics m;
+    if (!one_step(a, &m)) {
+      int status = fail(a, EXIT_FAILED);
+      if (a->saved >= 0) fprintf(stderr, "the newest checkpoint is of step %" PRId64 "\n", a->saved);
+      return status;
+    }
+  }
+  engine_profile(a->e, false);
+  if (!save(a)) return fail(a, EXIT_FAILED);
+  if (stop_wanted) {
+    progress_break(&a->progress);
+    fprintf(stderr, "stopped at step %" PRId64 "; a checkpoint is saved, --resume goes on\n", t->step);
+    return EXIT_STOPPED;
+  }
+  if (!sample(a, "sample-final.txt")) return fail(a, EXIT_FAILED);
+  last_words(a);
+  if (a->opt.sample) {
+    print_sample(a, "sample-0.txt", 0);
+    print_sample(a, "sample-final.txt", t->step);
+  }
+  if (a->opt.profile) {
+    Report table = {0};
+    profile_table(a->e, t->peak, &table);
+    show(stdout, "", &table);
+    report_free(&table);
+  }
+  return EXIT_DONE;
+}
+
+/* ---- what needs no run folder */
+
+/* Gradients of the step that comes next, leaving everything as it was. */
+static bool write_gradients(App *a) {
+  double loss;
+  LoaderState before = loader_state(a->data);
+  if (!trainer_gradients(&a->train, &loss, &a->err) || !trainer_save_gradients(&a->train, loss, a->opt.grads, &a->err))
+    return false;
+  const Program *p = &a->program;
+  for (int i = 0; i < p->nparams; i++)
+    memset(engine_buffer(a->e, (int)p->params[i].grad), 0, p->buffers[p->params[i].grad].bytes);
+  fprintf(stderr, "loss %.9g; gradients in %s\n", loss, a->opt.grads);
+  return loader_seek(a->data, before);
+}
+
+static int eval_only(App *a) {
+  double loss;
+  if (!trainer_evaluate(&a->train, &loss, &a->err)) return fail(a, EXIT_FAILED);
+  printf("val_loss %.9g\n", loss);
+  return EXIT_DONE;
+}
+
+static int run(App *a) {
+  const Options *o = &a->opt;
+  Settings tried;
+  if (!settings_default(&a->state.set, &a->program, &a->err)) return fail(a, EXIT_FAILED);
+  tried = a->state.set;
+  bool ok = apply_settings(&tried, o, &a->err);
+  bool training = o->run && !o->eval_only, wanted = training || o->grads || o->logits || o->eval_only;
+  if (!o->data && !(o->eval_only && o->val)) ok = report_add(&a->err, "--data is missing: what is there to read?");
+  if (!wanted) ok = report_add(&a->err, "--run is missing: where do metrics and checkpoints go?");
+  if (o->resume && !o->run) ok = report_add(&a->err, "--resume needs --run");
+  if (o->eval_only && !o->init && !o->resume)
+    ok = report_add(&a->err, "--eval-only needs weights: --init, or --run with --resume");
+  if (o->sample && !sampler_possible(&a->program)) ok = report_add(&a->err, "--sample: this program writes no text");
+  if (!ok) return fail(a, EXIT_USAGE);
+  if (training && !take_run_folder(a)) return fail(a, EXIT_FAILED);
+  a->e = engine_new(&a->program, o->threads ? o->threads : machine_cores(), &a->err);
+  if (!a->e || !start_state(a) || !open_data(a) || !trainer_init(&a->train, a->e, a->data, &a->state.set, &a->err))
+    return fail(a, EXIT_FAILED);
+  a->train.step = a->state.step;
+  if (o->eval_only) return eval_only(a);
+  describe(a);
+  open_names(a);
+  a->train.peak = engine_peak(a->e, 0.05);
+  if (a->train.peak > 0) fprintf(stderr, "peak: %.1f GFLOP/s\n", 1e-9 * a->train.peak);
+  if (o->logits && !trainer_save_logits(&a->train, o->logits, &a->err)) return fail(a, EXIT_FAILED);
+  if (o->grads && !write_gradients(a)) return fail(a, EXIT_FAILED);
+  return training ? train(a) : EXIT_DONE;
+}
+
+int app_train(const unsigned char *blob, const KernelFn *kernels, int argc, char **argv) {
+  App a = {.lock = -1, .saved = -1, .state = {.best_val = NAN, .last_val = NAN}};
+  int status;
+  if (!program_open(&a.program, blob, kernels, &a.err))
+    status = fail(&a, EXIT_FAILED);
+  else if (!options_parse(&a.opt, argc, argv, &a.err))
+    status = fail(&a, EXIT_USAGE);
+  else if (a.opt.help) {
+    Report text = {0};
+    options_help(&a.program, argc ? argv[0] : "PROGRAM", &text);
+    show(stdout, "", &text);
+    report_free(&text);
+    status = EXIT_DONE;
+  } else if (a.opt.version) {
+    printf("%s for %s, built by ink %s (program format %d, checkpoint format %d, spec %016" PRIx64 ")\n",
+           program_string(&a.program, a.program.h->model), program_string(&a.program, a.program.h->target), INK_VERSION,
+           PROGRAM_VERSION, CHECKPOINT_FORMAT, a.program.h->spec_hash);
+    status = EXIT_DONE;
+  } else if (a.opt.licenses) {
+    fputs(licenses_text, stdout);
+    status = EXIT_DONE;
+  } else {
+    a.state.order = a.opt.order;
+    status = run(&a);
+  }
+  metrics_close(a.metrics);
+  detokenizer_close(a.names);
+  loader_close(a.data);
+  engine_free(a.e);
+  if (a.lock >= 0) close(a.lock);
+  report_free(&a.err);
+  return status;
+}

@@ -1,0 +1,272 @@
+/* The engine: memory of a program's buffers, and the walk over its step lists.
+ *
+ * Every thread walks the list itself and calls each kernel with its own number; a barrier follows each kernel. Control
+ * flow only depends on the lists, so the threads agree without talking. Addresses and integers that do not change with
+ * the index of a LIST are resolved once, at start, into tables shared by all; a step that has some which do is resolved
+ * per thread when it runs.
+ *
+ * What must hold: one block for DATA, PARAM and STATE buffers, one for TEMP (the arena), both zeroed at start; scratch is
+ * private to a thread. Lanes: the table's order of steps satisfies every wait (checked by program_open), so one
+ * process without communication runs the steps in that order. */
+#include "runtime/inkrt.h"
+#include "runtime/machine.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { ALIGN = 64 };
+
+/* Per thread: where a step with varying arguments puts them, and the kernels' scratch. */
+typedef struct Lane {
+  void **buf;
+  int64_t *ints;
+  void *scratch;
+} Lane;
+
+struct Engine {
+  const Program *p;
+  Pool *pool;
+  unsigned char *persistent, *arena, *scratch;
+  size_t persistent_bytes, arena_bytes, scratch_bytes; /* mapped */
+  size_t scratch_stride;
+  int64_t *symbols;    /* values, by symbol */
+  void **addresses;    /* by argument, index 0 */
+  int64_t *values;     /* by integer, index 0 */
+  unsigned char *vary; /* by step: depends on the index of the running LIST */
+  Lane *lanes;         /* by thread */
+  KernelTime *times;
+  bool profile;
+  int list; /* being run */
+};
+
+static void *map_memory(size_t bytes, const char *what, Report *err) {
+  char text[32];
+  void *m = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (m == MAP_FAILED) {
+    report_add(err, "cannot get %s for %s: %s", machine_size(bytes, text), what, strerror(errno));
+    return NULL;
+  }
+  if (bytes >= 4u << 20) madvise(m, bytes, MADV_HUGEPAGE); /* fewer TLB misses; a hint, so failing is fine */
+  return m;
+}
+
+static size_t round_up(size_t n, size_t to) {
+  return (n + to - 1) / to * to;
+}
+
+static bool take_memory(Engine *e, int threads, Report *err) {
+  const ProgramHeader *h = e->p->h;
+  uint64_t most = UINT64_C(1) << 46;
+  if (h->persistent_bytes > most || h->arena_bytes > most || h->scratch_bytes > UINT64_C(1) << 36)
+    return report_add(err, "the program asks for an impossible amount of memory");
+  e->persistent_bytes = round_up(h->persistent_bytes + 1, 4096);
+  e->arena_bytes = round_up(h->arena_bytes + 1, 4096);
+  /* Threads' scratch lies page-aligned apart, so that no cache line or prefetch is shared. */
+  e->scratch_stride = round_up(h->scratch_bytes + 1, 4096);
+  e->scratch_bytes = e->scratch_stride * (size_t)threads;
+  uint64_t all = (uint64_t)e->persistent_bytes + e->arena_bytes + e->scratch_bytes;
+  if (!machine_fits(all, program_string(e->p, h->model), err)) return false;
+  e->persistent = map_memory(e->persistent_bytes, "parameters and state", err);
+  e->arena = map_memory(e->arena_bytes, "the arena", err);
+  e->scratch = map_memory(e->scratch_bytes, "the threads' scratch", err);
+  return e->persistent && e->arena && e->scratch;
+}
+
+void *engine_buffer(Engine *e, int buffer) {
+  const ProgramBuffer *b = &e->p->buffers[buffer];
+  switch ((BufferKind)b->kind) {
+  case BUF_TEMP: return e->arena + b->offset;
+  case BUF_CONST: return (void *)(e->p->blob + b->offset);
+  default: return e->persistent + b->offset;
+  }
+}
+
+void *engine_named(Engine *e, const char *name) {
+  int i = program_buffer(e->p, name);
+  return i < 0 ? NULL : engine_buffer(e, i);
+}
+
+static int64_t int_value(const Engine *e, const ProgramInt *i, int64_t index) {
+  int64_t v = i->c + i->step * index + (i->sym ? i->mul * e->symbols[i->sym - 1] : 0);
+  return i->max > 0 && v > i->max ? i->max : v;
+}
+
+static char *arg_address(Engine *e, const ProgramArg *a, int64_t index) {
+  return (char *)engine_buffer(e, (int)a->buffer) + a->offset + a->stride * index;
+}
+
+static void resolve(Engine *e) {
+  const Program *p = e->p;
+  for (int i = 0; i < p->nargs; i++) e->addresses[i] = arg_address(e, &p->args[i], 0);
+  for (int i = 0; i < p->nints; i++) e->values[i] = int_value(e, &p->ints[i], 0);
+  for (int i = 0; i < p->nsteps; i++) {
+    const ProgramStep *s = &p->steps[i];
+    e->vary[i] = 0;
+    if (s->kind != STEP_CALL) continue;
+    for (uint32_t k = 0; k < s->nargs; k++) e->vary[i] |= p->args[s->args + k].stride != 0;
+    for (uint32_t k = 0; k < s->nints; k++) e->vary[i] |= p->ints[s->ints + k].step != 0;
+  }
+}
+
+Engine *engine_new(const Program *p, int threads, Report *err) {
+  if (!machine_has(program_string(p, p->h->cpu_features), err)) return NULL;
+  Engine *e = calloc(1, sizeof(Engine));
+  if (!e) {
+    report_add(err, "out of memory");
+    return NULL;
+  }
+  e->p = p;
+  uint32_t most_args = 1, most_ints = 1;
+  for (int i = 0; i < p->nsteps; i++) {
+    if (p->steps[i].kind != STEP_CALL) continue;
+    if (p->steps[i].nargs > most_args) most_args = p->steps[i].nargs;
+    if (p->steps[i].nints > most_ints) most_ints = p->steps[i].nints;
+  }
+  e->pool = pool_new(threads, err);
+  e->symbols = calloc((size_t)p->nsymbols + 1, sizeof(int64_t));
+  e->addresses = calloc((size_t)p->nargs + 1, sizeof(void *));
+  e->values = calloc((size_t)p->nints + 1, sizeof(int64_t));
+  e->vary = calloc((size_t)p->nsteps + 1, 1);
+  e->lanes = calloc((size_t)(threads > 0 ? threads : 1), sizeof(Lane));
+  if (!e->pool || !take_memory(e, threads, err)) {
+    engine_free(e);
+    return NULL;
+  }
+  bool ok = e->symbols && e->addresses && e->values && e->vary && e->lanes;
+  for (int t = 0; ok && t < threads; t++) {
+    Lane *l = &e->lanes[t];
+    l->buf = calloc(most_args, sizeof(void *));
+    l->ints = calloc(most_ints, sizeof(int64_t));
+    l->scratch = e->scratch + (size_t)t * e->scratch_stride;
+    ok = l->buf && l->ints;
+  }
+  if (!ok) {
+    report_add(err, "out of memory");
+    engine_free(e);
+    return NULL;
+  }
+  for (int i = 0; i < p->nsymbols; i++) e->symbols[i] = p->symbols[i].bound;
+  resolve(e);
+  return e;
+}
+
+void engine_free(Engine *e) {
+  if (!e) return;
+  if (e->lanes && e->pool)
+    for (int t = 0; t < pool_threads(e->pool); t++) free(e->lanes[t].buf), free(e->lanes[t].ints);
+  pool_free(e->pool);
+  if (e->persistent) munmap(e->persistent, e->persistent_bytes);
+  if (e->arena) munmap(e->arena, e->arena_bytes);
+  if (e->scratch) munmap(e->scratch, e->scratch_bytes);
+  free(e->symbols), free(e->addresses), free(e->values), free(e->vary), free(e->lanes), free(e->times);
+  free(e);
+}
+
+const Program *engine_program(const Engine *e) {
+  return e->p;
+}
+Pool *engine_pool(Engine *e) {
+  return e->pool;
+}
+
+bool engine_set_symbol(Engine *e, const char *name, int64_t value) {
+  for (int i = 0; i < e->p->nsymbols; i++)
+    if (!strcmp(program_string(e->p, e->p->symbols[i].name), name)) {
+      if (value < 0 || value > e->p->symbols[i].bound) return false;
+      e->symbols[i] = value;
+      resolve(e);
+      return true;
+    }
+  return false;
+}
+
+void engine_set_scalar(Engine *e, const char *name, double value) {
+  int i = program_buffer(e->p, name);
+  if (i < 0) return;
+  void *at = engine_buffer(e, i);
+  switch (e->p->buffers[i].dtype) {
+  case DTYPE_F32: *(float *)at = (float)value; break;
+  case DTYPE_F64: *(double *)at = value; break;
+  case DTYPE_I32: *(int32_t *)at = (int32_t)value; break;
+  default: break;
+  }
+}
+
+double engine_scalar(Engine *e, const char *name) {
+  int i = program_buffer(e->p, name);
+  if (i < 0) return 0;
+  const void *at = engine_buffer(e, i);
+  switch (e->p->buffers[i].dtype) {
+  case DTYPE_F32: return *(const float *)at;
+  case DTYPE_F64: return *(const double *)at;
+  case DTYPE_I32: return *(const int32_t *)at;
+  default: return 0;
+  }
+}
+
+static void walk(Engine *e, int list, int64_t index, int thread, int threads) {
+  const Program *p = e->p;
+  const ProgramList *l = &p->lists[list];
+  Lane *lane = &e->lanes[thread];
+  for (uint32_t i = l->step; i < l->step + l->nsteps; i++) {
+    const ProgramStep *s = &p->steps[i];
+    if (s->kind == STEP_LIST) {
+      int64_t n = int_value(e, &p->ints[s->count], index);
+      for (int64_t k = 0; k < n; k++) walk(e, s->kernel, k, thread, threads);
+      continue;
+    }
+    void **buf = e->addresses + s->args;
+    int64_t *ints = e->values + s->ints;
+    if (e->vary[i] && index) {
+      for (uint32_t k = 0; k < s->nargs; k++) lane->buf[k] = arg_address(e, &p->args[s->args + k], index);
+      for (uint32_t k = 0; k < s->nints; k++) lane->ints[k] = int_value(e, &p->ints[s->ints + k], index);
+      buf = lane->buf;
+      ints = lane->ints;
+    }
+    bool timed = e->profile && thread == 0;
+    double start = timed ? machine_seconds() : 0;
+    p->kernels[s->kernel](buf, ints, thread, threads, lane->scratch);
+    pool_barrier(e->pool);
+    if (timed) {
+      e->times[s->kernel].seconds += machine_seconds() - start;
+      e->times[s->kernel].calls++;
+    }
+  }
+}
+
+static void walk_thread(void *ctx, int thread, int threads) {
+  Engine *e = ctx;
+  walk(e, e->list, 0, thread, threads);
+}
+
+void engine_run(Engine *e, int list) {
+  if (list < 0) return;
+  e->list = list;
+  pool_run(e->pool, walk_thread, e);
+}
+
+double engine_peak(Engine *e, double seconds) {
+  int list = program_list(e->p, "peak");
+  if (list < 0 || e->p->h->peak_flops <= 0) return 0;
+  double flops = e->p->h->peak_flops * pool_threads(e->pool);
+  engine_run(e, list); /* wakes the cores and their clocks */
+  double best = 0, end = machine_seconds() + seconds;
+  for (double start = machine_seconds(); start < end;) {
+    engine_run(e, list);
+    double now = machine_seconds();
+    if (now > start && flops / (now - start) > best) best = flops / (now - start);
+    start = now;
+  }
+  return best;
+}
+
+bool engine_profile(Engine *e, bool on) {
+  if (on && !e->times) e->times = calloc((size_t)e->p->nkernels + 1, sizeof(KernelTime));
+  e->profile = on && e->times;
+  return e->profile == on;
+}
+
+const KernelTime *engine_times(const Engine *e) {
+  return e->times;
+}

@@ -1,0 +1,258 @@
+/* Files. Nothing here follows a path that came out of a file: callers join names they chose or checked themselves. */
+#include "runtime/fs.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+bool fs_join(char out[FS_PATH], const char *dir, const char *name, Report *err) {
+  int n = snprintf(out, FS_PATH, "%s/%s", dir, name);
+  if (n < 0 || n >= FS_PATH) return report_add(err, "the path %s/%s is too long", dir, name);
+  return true;
+}
+
+bool fs_exists(const char *path) {
+  struct stat st;
+  return !lstat(path, &st);
+}
+
+bool fs_is_dir(const char *path) {
+  struct stat st;
+  return !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
+bool fs_mkdirs(const char *path, Report *err) {
+  char part[FS_PATH];
+  size_t n = strlen(path);
+  if (!n || n >= sizeof(part)) return report_add(err, "cannot make the folder '%s': bad path", path);
+  memcpy(part, path, n + 1);
+  for (size_t i = 1; i <= n; i++) {
+    if (part[i] != '/' && part[i]) continue;
+    char c = part[i];
+    part[i] = 0;
+    if (mkdir(part, 0777) && errno != EEXIST)
+      return report_add(err, "cannot make the folder %s: %s", part, strerror(errno));
+    part[i] = c;
+  }
+  return fs_is_dir(path) || report_add(err, "%s is not a folder", path);
+}
+
+bool fs_sync_dir(const char *path, Report *err) {
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return report_add(err, "cannot open %s: %s", path, strerror(errno));
+  bool ok = !fsync(fd) || errno == EINVAL; /* some file systems cannot sync a folder */
+  if (!ok) report_add(err, "cannot sync %s: %s", path, strerror(errno));
+  close(fd);
+  return ok;
+}
+
+bool fs_remove_flat(const char *dir, Report *err) {
+  FsList l = {0};
+  if (!fs_list_dir(&l, dir, err)) return false;
+  bool ok = true;
+  for (int i = 0; ok && i < l.n; i++) {
+    char path[FS_PATH];
+    ok = fs_join(path, dir, l.name[i], err);
+    if (ok && unlink(path)) ok = report_add(err, "cannot remove %s: %s", path, strerror(errno));
+  }
+  fs_list_free(&l);
+  if (ok && rmdir(dir)) ok = report_add(err, "cannot remove %s: %s", dir, strerror(errno));
+  return ok;
+}
+
+char *fs_read(const char *path, size_t limit, size_t *n, Report *err) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  struct stat st;
+  if (fd < 0 || fstat(fd, &st)) {
+    report_add(err, "cannot read %s: %s", path, strerror(errno));
+    if (fd >= 0) close(fd);
+    return NULL;
+  }
+  char *text = NULL;
+  if (!S_ISREG(st.st_mode))
+    report_add(err, "%s is not a plain file", path);
+  else if ((uint64_t)st.st_size > limit)
+    report_add(err, "%s has %lld bytes; at most %zu are read", path, (long long)st.st_size, limit);
+  else if (!(text = malloc((size_t)st.st_size + 1)))
+    report_add(err, "out of memory");
+  size_t got = 0;
+  while (text && got < (size_t)st.st_size) {
+    ssize_t r = read(fd, text + got, (size_t)st.st_size - got);
+    if (r < 0 && errno == EINTR) continue;
+    if (r < 0) {
+      report_add(err, "cannot read %s: %s", path, strerror(errno));
+      free(text);
+      text = NULL;
+    }
+    if (r <= 0) break;
+    got += (size_t)r;
+  }
+  close(fd);
+  if (!text) return NULL;
+  text[got] = 0;
+  if (n) *n = got;
+  return text;
+}
+
+bool fs_map(FsMap *m, const char *path, Report *err) {
+  *m = (FsMap){0};
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  struct stat st;
+  if (fd < 0) return report_add(err, "cannot open %s: %s", path, strerror(errno));
+  if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+    close(fd);
+    return report_add(err, "%s is not a plain file", path);
+  }
+  if (st.st_size) {
+    void *at = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (at == MAP_FAILED) {
+      int e = errno;
+      close(fd);
+      return report_add(err, "cannot map %s: %s", path, strerror(e));
+    }
+    *m = (FsMap){at, (size_t)st.st_size};
+  }
+  close(fd);
+  return true;
+}
+
+void fs_unmap(FsMap *m) {
+  if (m->at) munmap((void *)m->at, m->n);
+  *m = (FsMap){0};
+}
+
+bool fs_list_add(FsList *l, const char *name) {
+  if (l->n == l->cap) {
+    int cap = l->cap ? 2 * l->cap : 16;
+    char **grown = realloc(l->name, (size_t)cap * sizeof(char *));
+    if (!grown) return false;
+    l->name = grown;
+    l->cap = cap;
+  }
+  char *copy = strdup(name);
+  if (copy) l->name[l->n++] = copy;
+  return copy != NULL;
+}
+
+static int by_name(const void *a, const void *b) {
+  return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void fs_list_sort(FsList *l) {
+  if (l->n) qsort(l->name, (size_t)l->n, sizeof(char *), by_name);
+}
+
+bool fs_list_dir(FsList *l, const char *dir, Report *err) {
+  DIR *d = opendir(dir);
+  if (!d) return report_add(err, "cannot list %s: %s", dir, strerror(errno));
+  bool ok = true;
+  for (struct dirent *e; ok && (e = readdir(d));)
+    if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+      ok = fs_list_add(l, e->d_name) || report_add(err, "out of memory");
+  closedir(d);
+  fs_list_sort(l);
+  return ok;
+}
+
+bool fs_list_glob(FsList *l, const char *pattern, Report *err) {
+  glob_t g;
+  int rc = glob(pattern, 0, NULL, &g);
+  if (rc == GLOB_NOMATCH) return true;
+  if (rc) return report_add(err, "cannot expand '%s'", pattern);
+  bool ok = true;
+  for (size_t i = 0; ok && i < g.gl_pathc; i++) ok = fs_list_add(l, g.gl_pathv[i]) || report_add(err, "out of memory");
+  globfree(&g);
+  fs_list_sort(l);
+  return ok;
+}
+
+void fs_list_free(FsList *l) {
+  for (int i = 0; i < l->n; i++) free(l->name[i]);
+  free(l->name);
+  *l = (FsList){0};
+}
+
+struct FsWriter {
+  int fd, error;
+  size_t used;
+  XXH3_state_t *hash;
+  char path[FS_PATH];
+  unsigned char buffer[1 << 16];
+};
+
+static FsWriter *writer_open(const char *dir, const char *name, int how, Report *err) {
+  FsWriter *w = calloc(1, sizeof(FsWriter));
+  if (!w || !(w->hash = XXH3_createState())) {
+    free(w);
+    report_add(err, "out of memory");
+    return NULL;
+  }
+  XXH3_64bits_reset(w->hash);
+  if (!fs_join(w->path, dir, name, err))
+    w->fd = -1;
+  else if ((w->fd = open(w->path, O_WRONLY | O_CREAT | O_CLOEXEC | how, 0666)) < 0)
+    report_add(err, "cannot write %s: %s", w->path, strerror(errno));
+  if (w->fd < 0) {
+    XXH3_freeState(w->hash);
+    free(w);
+    return NULL;
+  }
+  return w;
+}
+
+FsWriter *fs_writer_open(const char *dir, const char *name, Report *err) {
+  return writer_open(dir, name, O_EXCL, err);
+}
+
+FsWriter *fs_writer_replace(const char *dir, const char *name, Report *err) {
+  return writer_open(dir, name, O_TRUNC, err);
+}
+
+static void drain(FsWriter *w, const unsigned char *at, size_t n) {
+  while (n && !w->error) {
+    ssize_t r = write(w->fd, at, n < 1u << 30 ? n : 1u << 30);
+    if (r < 0 && errno == EINTR) continue;
+    if (r < 0)
+      w->error = errno;
+    else
+      at += r, n -= (size_t)r;
+  }
+}
+
+void fs_writer_add(FsWriter *w, const void *bytes, size_t n) {
+  XXH3_64bits_update(w->hash, bytes, n);
+  if (w->used + n > sizeof(w->buffer)) {
+    drain(w, w->buffer, w->used);
+    w->used = 0;
+  }
+  if (n > sizeof(w->buffer)) {
+    drain(w, bytes, n);
+    return;
+  }
+  memcpy(w->buffer + w->used, bytes, n);
+  w->used += n;
+}
+
+bool fs_writer_close(FsWriter *w, uint64_t *hash, Report *err) {
+  drain(w, w->buffer, w->used);
+  if (!w->error && fsync(w->fd)) w->error = errno;
+  if (close(w->fd) && !w->error) w->error = errno;
+  if (hash) *hash = XXH3_64bits_digest(w->hash);
+  bool ok = !w->error || report_add(err, "cannot write %s: %s", w->path, strerror(w->error));
+  XXH3_freeState(w->hash);
+  free(w);
+  return ok;
+}
+
+uint64_t fs_hash(const void *bytes, size_t n) {
+  return XXH3_64bits(bytes, n);
+}

@@ -1,0 +1,144 @@
+/* Philox, the initialisers and the shuffle. See random.h for what they promise.
+ *
+ * The normal initialiser is Box-Muller in double. A pair of elements shares one Philox block: the even one takes the
+ * cosine, the odd one the sine. Its logarithm, sine and cosine are computed here with +, -, *, / and sqrt alone: libm's
+ * may differ in the last bit between machines, and the same seed must give the same weights everywhere. */
+#include "runtime/random.h"
+#include <math.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+Philox philox(uint64_t seed, uint64_t stream, uint64_t position) {
+  uint32_t c0 = (uint32_t)position, c1 = (uint32_t)(position >> 32), c2 = (uint32_t)stream,
+           c3 = (uint32_t)(stream >> 32);
+  uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+  for (int round = 0; round < 10; round++) {
+    uint64_t a = UINT64_C(0xD2511F53) * c0, b = UINT64_C(0xCD9E8D57) * c2;
+    uint32_t n0 = (uint32_t)(b >> 32) ^ c1 ^ k0, n2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
+    c1 = (uint32_t)b;
+    c3 = (uint32_t)a;
+    c0 = n0;
+    c2 = n2;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return (Philox){{c0, c1, c2, c3}};
+}
+
+uint64_t random_stream(const char *name) {
+  return XXH3_64bits(name, strlen(name));
+}
+
+static double uniform53(uint32_t low, uint32_t high) {
+  return (double)(((uint64_t)high << 32 | low) >> 11) * 0x1p-53;
+}
+
+double random_uniform(uint64_t seed, uint64_t stream, uint64_t position) {
+  Philox r = philox(seed, stream, position);
+  return uniform53(r.v[0], r.v[1]);
+}
+
+uint64_t random_below(uint64_t seed, uint64_t stream, uint64_t position, uint64_t n) {
+  Philox r = philox(seed, stream, position);
+  return (uint64_t)(((unsigned __int128)((uint64_t)r.v[1] << 32 | r.v[0]) * n) >> 64);
+}
+
+/* ln of x in (0, 1]: x = m * 2^e with m in [sqrt(1/2), sqrt(2)), ln m = 2 atanh((m-1)/(m+1)) by its series. */
+static double log_exact(double x) {
+  int e;
+  double m = frexp(x, &e); /* exact */
+  if (m < 0.70710678118654752440) m *= 2, e--;
+  double z = (m - 1) / (m + 1), z2 = z * z, sum = 0;
+  for (int k = 23; k >= 1; k -= 2) sum = sum * z2 + 1.0 / k;
+  return 2 * z * sum + e * 0.69314718055994530942;
+}
+
+/* sin and cos of 2 pi t, t in [0, 1): t is brought to [-1/8, 1/8] of a turn, then Taylor series. */
+static void turn(double t, double *s, double *c) {
+  int quarter = (int)(t * 4 + 0.5);
+  double a = (t - quarter * 0.25) * 6.28318530717958647693, a2 = a * a, ps = 0, pc = 0;
+  static const double fs[] = {1.0,          -1.0 / 6,          1.0 / 120,          -1.0 / 5040,
+                              1.0 / 362880, -1.0 / 39916800.0, 1.0 / 6227020800.0, -1.0 / 1307674368000.0};
+  static const double fc[] = {1.0,           -1.0 / 2,         1.0 / 24,          -1.0 / 720,
+                              1.0 / 40320.0, -1.0 / 3628800.0, 1.0 / 479001600.0, -1.0 / 87178291200.0};
+  for (int k = 7; k >= 0; k--) ps = ps * a2 + fs[k], pc = pc * a2 + fc[k];
+  ps *= a;
+  switch (quarter & 3) {
+  case 0: *s = ps, *c = pc; break;
+  case 1: *s = pc, *c = -ps; break;
+  case 2: *s = -ps, *c = -pc; break;
+  default: *s = -pc, *c = ps; break;
+  }
+}
+
+static double normal(uint64_t seed, uint64_t stream, uint64_t element) {
+  Philox r = philox(seed, stream, element >> 1);
+  double u = 1 - uniform53(r.v[0], r.v[1]); /* (0, 1] */
+  double s, c;
+  turn(uniform53(r.v[2], r.v[3]), &s, &c);
+  return sqrt(-2 * log_exact(u)) * (element & 1 ? s : c);
+}
+
+typedef struct Fill {
+  Engine *e;
+  uint64_t seed;
+} Fill;
+
+static void fill_thread(void *ctx, int thread, int threads) {
+  const Fill *f = ctx;
+  const Program *p = engine_program(f->e);
+  for (int i = 0; i < p->nparams; i++) {
+    const ProgramParam *q = &p->params[i];
+    const ProgramBuffer *b = &p->buffers[q->buffer];
+    float *w = engine_buffer(f->e, (int)q->buffer);
+    uint64_t stream = random_stream(program_string(p, b->name)), n = (uint64_t)buffer_elements(b);
+    uint64_t from = n / (uint64_t)threads * (uint64_t)thread;
+    uint64_t to = thread == threads - 1 ? n : n / (uint64_t)threads * (uint64_t)(thread + 1);
+    for (uint64_t k = from; k < to; k++) switch ((InitKind)q->init) {
+      case INIT_ZEROS: w[k] = 0; break;
+      case INIT_ONES: w[k] = 1; break;
+      case INIT_CONST: w[k] = (float)q->init_a; break;
+      case INIT_NORMAL: w[k] = (float)(q->init_a + q->init_b * normal(f->seed, stream, k)); break;
+      case INIT_UNIFORM:
+        w[k] = (float)(q->init_a + (q->init_b - q->init_a) * random_uniform(f->seed, stream, k));
+        break;
+      }
+  }
+}
+
+void init_params(Engine *e, uint64_t seed) {
+  pool_run(engine_pool(e), fill_thread, &(Fill){e, seed});
+}
+
+Shuffle shuffle_new(uint64_t n, uint64_t seed, uint64_t epoch) {
+  Shuffle s = {.n = n, .half_bits = 1};
+  while (s.half_bits < 31 && UINT64_C(1) << (2 * s.half_bits) < n) s.half_bits++;
+  uint64_t stream = random_stream("shuffle");
+  for (uint64_t r = 0; r < 8; r++) {
+    Philox k = philox(seed, stream, epoch * 8 + r);
+    s.key[r] = (uint64_t)k.v[1] << 32 | k.v[0];
+  }
+  return s;
+}
+
+static uint64_t mix(uint64_t x) { /* the finaliser of splitmix64 */
+  x = (x ^ x >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+  x = (x ^ x >> 27) * UINT64_C(0x94D049BB133111EB);
+  return x ^ x >> 31;
+}
+
+uint64_t shuffle_at(const Shuffle *s, uint64_t i) {
+  uint64_t mask = (UINT64_C(1) << s->half_bits) - 1;
+  do {
+    uint64_t left = i >> s->half_bits, right = i & mask;
+    for (int r = 0; r < 8; r++) {
+      uint64_t next = left ^ (mix(right ^ s->key[r]) & mask);
+      left = right;
+      right = next;
+    }
+    i = left << s->half_bits | right;
+  } while (i >= s->n);
+  return i;
+}

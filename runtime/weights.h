@@ -1,0 +1,33 @@
+/* Parameters and checkpoint tensors: the views of ProgramPiece, in both directions. */
+#ifndef RT_WEIGHTS_H
+#define RT_WEIGHTS_H
+#include "runtime/inkrt.h"
+#include "runtime/safetensors.h"
+
+/* The distinct checkpoint tensors of a program, in the order in which its parameters first name them. A parameter
+ * without pieces stands under its own name, whole. */
+typedef struct WeightTensor {
+  const char *name;
+  int rank;
+  int64_t dim[SAFE_RANK];
+  int param; /* the parameter that is this tensor element for element, or -1 */
+} WeightTensor;
+typedef struct WeightMap {
+  WeightTensor *tensor;
+  int n;
+} WeightMap;
+bool weights_map(const Program *p, WeightMap *m, Report *err);
+void weights_free(WeightMap *m);
+
+/* Loads a safetensors file, a folder with an index, or a Hugging Face folder. All missing, extra and misshapen tensors are
+ * named, and then nothing is loaded. */
+bool weights_load(Engine *e, const char *path, Report *err);
+
+/* Writes model.safetensors, or shards and an index when the tensors take more than `shard_bytes` (0: 5 GB), into dir. Each
+ * file written is named, with its hash, through `done`. */
+typedef bool (*WeightsDone)(void *ctx, const char *file, uint64_t hash);
+bool weights_save(Engine *e, const char *dir, uint64_t shard_bytes, WeightsDone done, void *ctx, Report *err);
+
+/* The gradients through the same views: one file dir/name, the loss in its metadata. */
+bool weights_save_gradients(Engine *e, const char *dir, const char *name, double loss, Report *err);
+#endif
