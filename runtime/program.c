@@ -9,7 +9,7 @@
 
 enum { MAX_LIST_DEPTH = 8 };
 
-int dtype_bytes(int dtype) {
+int dtype_size(int dtype) {
   static const unsigned char bytes[] = {4, 2, 8, 4, 1, 1};
   return dtype >= 0 && dtype < (int)sizeof(bytes) ? bytes[dtype] : 0;
 }
@@ -70,9 +70,9 @@ static bool check_buffers(const Program *p, Report *err) {
     uint64_t limit = b->kind == BUF_CONST  ? p->h->bytes
                      : b->kind == BUF_TEMP ? p->h->arena_bytes
                                            : p->h->persistent_bytes;
-    if (b->kind > BUF_CONST || !dtype_bytes(b->dtype) || b->offset > limit || b->bytes > limit - b->offset)
+    if (b->kind > BUF_CONST || !dtype_size(b->dtype) || b->offset > limit || b->bytes > limit - b->offset)
       return report_add(err, "broken program: buffer '%s' does not lie in its memory", name);
-    uint64_t bytes = (uint64_t)dtype_bytes(b->dtype);
+    uint64_t bytes = (uint64_t)dtype_size(b->dtype);
     for (int k = 0; k < b->rank; k++)
       if (b->dim[k] < 0 || __builtin_mul_overflow(bytes, (uint64_t)b->dim[k], &bytes))
         return report_add(err, "broken program: the shape of buffer '%s'", name);

@@ -31,7 +31,7 @@ int program_buffer(const Program *p, const char *name);    /* index, or -1 */
 int program_source(const Program *p, const char *source);  /* first DATA buffer fed by it, or -1 */
 int program_list(const Program *p, const char *name);      /* index, or -1 */
 int64_t buffer_elements(const ProgramBuffer *b);
-int dtype_bytes(int dtype); /* 0 for a code that program.h does not name */
+int dtype_size(int dtype); /* 0 for a code that program.h does not name */
 const char *dtype_text(int dtype);
 
 enum { DTYPE_F32, DTYPE_BF16, DTYPE_F64, DTYPE_I32, DTYPE_I8, DTYPE_F8E4M3 }; /* as in ink/program.h */
