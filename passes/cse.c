@@ -28,7 +28,7 @@ static uint64_t node_hash(const Graph *g, const Node *n) {
     h = mix(mix(mix(h, (uint64_t)a->i), num), (uint64_t)(uintptr_t)a->str);
     for (int k = 0; k < a->n; k++) h = mix(h, (uint64_t)a->ints[k]);
   }
-  Type t = g->types[n->res];
+  Type t = n->nres ? g->types[n->res] : (Type){0};
   for (int i = 0; i < t.rank; i++) h = mix(h, (uint64_t)t.dim[i].n);
   return h;
 }
@@ -49,7 +49,7 @@ static bool node_same(const Graph *g, const Node *a, const Node *b) {
   return true;
 }
 
-static void cse(Module *into, const Graph *g) {
+static bool cse(Module *into, const Graph *g) {
   Table t = {.size = 16};
   while (t.size < 2 * g->nnodes) t.size *= 2;
   t.first = NEW_ARRAY(into->arena, int, t.size);
@@ -65,7 +65,7 @@ static void cse(Module *into, const Graph *g) {
     }
     /* The copy is appended, then taken back if an equal node is there: its types are inferred only once that way. */
     int nnodes = r.to->nnodes, nvals = r.to->nvals;
-    if (!rewrite_copy(&r, &n)) return;
+    if (!rewrite_copy(&r, &n)) return false;
     const Node *copy = &r.to->nodes[nnodes];
     int *slot = &t.first[node_hash(r.to, copy) & (uint64_t)(t.size - 1)], at = *slot;
     while (at && !node_same(r.to, &r.to->nodes[at - 1], copy)) at = t.next[at - 1];
@@ -79,11 +79,10 @@ static void cse(Module *into, const Graph *g) {
     }
   }
   rewrite_outputs(&r);
+  return true;
 }
 
 Module *pass_cse(Module *m, const Target *t) {
-  int errors = rewrite_errors(m);
   Module *out = rewrite_module(m);
-  for (int i = 0; i < m->ngraphs; i++) cse(out, m->graphs[i]);
-  return rewrite_errors(m) == errors ? out : NULL;
+  return rewrite_graphs(m, out, cse) ? out : NULL;
 }

@@ -2,7 +2,7 @@
 #include "passes/passes.h"
 #include "passes/rewrite.h"
 
-static void dce(Module *into, const Graph *g) {
+static bool dce(Module *into, const Graph *g) {
   bool *live = NEW_ARRAY(into->arena, bool, g->nvals);
   for (int i = 0; i < g->noutputs; i++) live[g->outputs[i].val] = true;
   for (int i = g->nnodes - 1; i >= 0; i--) {
@@ -20,13 +20,12 @@ static void dce(Module *into, const Graph *g) {
   }
   Rewrite r = rewrite_begin(into, g);
   for (int i = 0; i < g->nnodes; i++)
-    if (live[g->nodes[i].res]) rewrite_copy(&r, &g->nodes[i]);
+    if (g->nodes[i].nres && live[g->nodes[i].res] && !rewrite_copy(&r, &g->nodes[i])) return false;
   rewrite_outputs(&r);
+  return true;
 }
 
 Module *pass_dce(Module *m, const Target *t) {
-  int errors = rewrite_errors(m);
   Module *out = rewrite_module(m);
-  for (int i = 0; i < m->ngraphs; i++) dce(out, m->graphs[i]);
-  return rewrite_errors(m) == errors ? out : NULL;
+  return rewrite_graphs(m, out, dce) ? out : NULL;
 }

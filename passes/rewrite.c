@@ -52,3 +52,30 @@ Module *rewrite_module(const Module *m) {
   n->naxes = m->naxes;
   return n;
 }
+
+static bool rewrite_graph(const Module *from, Module *into, int i, bool *seen, bool (*one)(Module *, const Graph *)) {
+  if (seen[i]) return true;
+  seen[i] = true;
+  const Graph *g = from->graphs[i];
+  for (int k = 0; k < g->nnodes; k++) {
+    if (g->nodes[k].op != OP_call) continue;
+    const char *fn = node_attr(&g->nodes[k], "fn")->str;
+    for (int j = 0; j < from->ngraphs; j++)
+      if (from->graphs[j]->name == fn && !rewrite_graph(from, into, j, seen, one)) return false;
+  }
+  return one(into, g);
+}
+
+bool rewrite_graphs(const Module *from, Module *into, bool (*one)(Module *into, const Graph *g)) {
+  bool *seen = NEW_ARRAY(from->arena, bool, from->ngraphs);
+  for (int i = 0; i < from->ngraphs; i++)
+    if (!rewrite_graph(from, into, i, seen, one)) return false;
+  for (int i = 0; i < from->ngraphs; i++) /* into the order of the text; graphs that `one` added stay behind */
+    for (int k = i; k < into->ngraphs; k++)
+      if (into->graphs[k]->name == from->graphs[i]->name) {
+        Graph *g = into->graphs[k];
+        for (; k > i; k--) into->graphs[k] = into->graphs[k - 1];
+        into->graphs[i] = g;
+      }
+  return true;
+}

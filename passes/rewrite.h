@@ -19,10 +19,9 @@ Type rewrite_type(const Rewrite *r, Type t); /* a type of `from` in the words of
 Val rewrite_copy(Rewrite *r, const Node *n);
 /* Copies the outputs through the map. */
 void rewrite_outputs(Rewrite *r);
-/* Errors so far; a pass that adds some returns NULL. */
-static inline int rewrite_errors(const Module *m) {
-  return m->diags->n + m->diags->dropped;
-}
+/* Runs `one` on every graph of `from`, which makes the graph of the same name in `into`; callees before their callers, whatever
+ * their order in the text, which is kept. False as soon as one is false. */
+bool rewrite_graphs(const Module *from, Module *into, bool (*one)(Module *into, const Graph *g));
 /* A module with m's name, mesh and arena, no graphs. */
 Module *rewrite_module(const Module *m);
 

@@ -389,7 +389,5 @@ static bool simplify(Module *into, const Graph *g) {
 
 Module *pass_simplify(Module *m, const Target *t) {
   Module *out = rewrite_module(m);
-  for (int i = 0; i < m->ngraphs; i++)
-    if (!simplify(out, m->graphs[i])) return NULL;
-  return out;
+  return rewrite_graphs(m, out, simplify) ? out : NULL;
 }

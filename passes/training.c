@@ -240,19 +240,19 @@ static bool check_forward(const Graph *f) {
   return true;
 }
 
+static bool training(Module *into, const Graph *g) {
+  if (strcmp(g->name, "forward") == 0) {
+    bool ok = check_forward(g) && make_micro(into, g) && make_update(into, g) && make_eval(into, g);
+    return ok && (!can_sample(g) || make_sample(into, g));
+  }
+  Rewrite r = rewrite_begin(into, g);
+  for (int k = 0; k < g->nnodes; k++)
+    if (!rewrite_copy(&r, &g->nodes[k])) return false;
+  rewrite_outputs(&r);
+  return true;
+}
+
 Module *pass_training(Module *m, const Target *t) {
   Module *out = rewrite_module(m);
-  for (int i = 0; i < m->ngraphs; i++) {
-    const Graph *g = m->graphs[i];
-    if (strcmp(g->name, "forward") == 0) {
-      bool ok = check_forward(g) && make_micro(out, g) && make_update(out, g) && make_eval(out, g);
-      if (!ok || (can_sample(g) && !make_sample(out, g))) return NULL;
-      continue;
-    }
-    Rewrite r = rewrite_begin(out, g);
-    for (int k = 0; k < g->nnodes; k++)
-      if (!rewrite_copy(&r, &g->nodes[k])) return NULL;
-    rewrite_outputs(&r);
-  }
-  return out;
+  return rewrite_graphs(m, out, training) ? out : NULL;
 }
