@@ -294,7 +294,7 @@ static bool emit_loop(Emit *e, int at, const Graph *c, const PlanArg *args) {
     if (!slice(e, n, args[n->nargs + o], e->g->types[n->res + (Val)o], c->types[c->outputs[o].val], count, &out[o]))
       return false;
   int64_t begin = p->position++;
-  int list = list_add(p, arena_printf(p->arena, "%s.%s", p->lists[e->list].name, c->name));
+  int list = list_add(p, c->name);
   if (c->region && strcmp(c->region, "loop")) { /* a region, applied again and again */
     PlanArg *both = NEW_ARRAY(p->arena, PlanArg, n->nargs + n->nres + 1);
     memcpy(both, in, sizeof(*in) * (size_t)n->nargs);
@@ -371,6 +371,31 @@ static bool emit_const(Emit *e, const Node *n) {
   return true;
 }
 
+/* An output computed from nothing (zeros for a gradient, say) and wanted in several places is made in each of them rather
+ * than copied. NULL: it is not of that kind. */
+static const Graph *maker(Emit *e, Val root) {
+  const Node *n = val_node(e->g, root);
+  const Graph *c = n && n->op == OP_call && n->nargs == 0 && n->nres == 1 ? callee_of(e, n) : NULL;
+  return c && !is_loop(c, n) ? c : NULL;
+}
+
+static bool make_again(Emit *e, Val root, const Graph *c, PlanArg to) {
+  int kernel = plan_kernel(e->p, c);
+  if (kernel < 0) return false;
+  PlanArg *args = NEW(e->p->arena, PlanArg);
+  *args = to;
+  const PlanKernel *k = &e->p->kernels[kernel];
+  step_add(e->p, e->list,
+           (PlanStep){.kind = STEP_CALL,
+                      .kernel = kernel,
+                      .args = args,
+                      .nargs = 1,
+                      .syms = k->syms,
+                      .nsyms = k->low.nsyms,
+                      .span = val_node(e->g, root)->span});
+  return true;
+}
+
 /* Outputs that are not yet in their place, copied so that no copy overwrites what a later one reads. */
 static bool emit_outputs(Emit *e, const PlanArg *out) {
   const Graph *g = e->g;
@@ -395,7 +420,9 @@ static bool emit_outputs(Emit *e, const PlanArg *out) {
       from[o] = aside;
       continue;
     }
-    if (!copy_add(e, from[o], out[o], t, (Span){0})) return false;
+    Val root = e->root[g->outputs[o].val];
+    const Graph *again = maker(e, root);
+    if (again ? !make_again(e, root, again, out[o]) : !copy_add(e, from[o], out[o], t, (Span){0})) return false;
     todo[pick] = todo[--n];
   }
   return true;

@@ -106,7 +106,7 @@ static void kernel_run(Machine *m, const ProgramStep *s, int64_t index) {
   int nin = r ? r->ninputs : 1, nout = r ? r->noutputs : 1;
   int64_t n = r ? type_elements(r->types[r->outputs[0].val]) : strtoll(strrchr(name, '.') + 1, NULL, 10);
   cr_assert(eq(int, (int)s->nargs, nin + nout));
-  int32_t *at[8];
+  int32_t *at[8] = {0};
   for (int i = 0; i < nin + nout; i++) at[i] = address(m, s->args + (uint32_t)i, index);
   for (int o = 0; o < nout; o++)
     for (int i = 0; i < nin; i++) {
@@ -157,11 +157,11 @@ static const char *name_of(Module *m, const char *stem, int i) {
 }
 
 static Graph *random_region(Module *m, int number, int64_t n) {
-  int nin = 1 + draw(3), nout = 1 + draw(2);
+  int nin = draw(4), nout = nin ? 1 + draw(2) : 1;
   char code[16] = "";
   bool used[3] = {0};
   for (int o = 0; o < nout; o++) {
-    int must = draw(3) == 0 ? draw(nin) : -1;
+    int must = nin && draw(3) == 0 ? draw(nin) : -1;
     if (must >= 0 && used[must]) must = -1;
     if (must >= 0) used[must] = true;
     for (int i = 0; i < nin; i++) code[o * nin + i] = i == must ? 'M' : "mmn"[draw(3)];
@@ -170,7 +170,10 @@ static Graph *random_region(Module *m, int number, int64_t n) {
   r->region = intern("map");
   Val in[3];
   for (int i = 0; i < nin; i++) in[i] = graph_input(r, name_of(m, "x", i), IN_DATA, of(n), (Span){0});
-  for (int o = 0; o < nout; o++)
+  Type t = of(n);
+  Attr zeros = attr_str("expr", "0");
+  if (!nin) graph_output(r, intern("y0"), graph_add(r, OP_table, NULL, 0, &zeros, 1, &t, (Span){0}));
+  for (int o = 0; o < nout && nin; o++)
     graph_output(r, name_of(m, "y", o), graph_ew(r, OP_add, in[0], in[o % nin], 0, (Span){0}));
   return r;
 }
