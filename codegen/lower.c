@@ -68,6 +68,7 @@ bool lower_region(const Graph *region, const Target *t, KModule *into, Lowered *
   if (!ok && d->n == before)
     diag_error(d, out->span, "region @%s (%s): its values do not share one iteration space", region->name,
                region->region);
+  ok = ok && kernel_verify(k, d);
   arena_free(tmp);
   out->scratch = k->scratch;
   out->syms = k->params;

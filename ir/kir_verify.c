@@ -54,6 +54,9 @@ static bool check_ins(Check *c, int n) {
       return false;
     }
   }
+  bool masked = i->op == K_load_n || i->op == K_store_n;
+  if (masked && (i->op == K_load_n ? i->lanes : c->k->ins[i->b - 1].lanes) < 2)
+    return fail(c, n, "a scalar can not be masked");
   if (i->lanes > KIR_LANES) return fail(c, n, "too many lanes");
   if (i->op == K_for && i->imm < 1) return fail(c, n, "the step is not positive");
   if (i->op == K_iter && (n == 0 || (c->k->ins[n - 1].op != K_iter && c->k->ins[n - 1].op != K_for)))

@@ -14,6 +14,7 @@
  *   column    sums along leading axes of the same operand space, elementwise ops on the sums
  *   contract  elementwise ops of the contraction's shape
  *   alone     attend, attend_grad, scatter_add, rope
+ *   outside   table, reshape, call: no region, but a place in the order
  *
  * Regions are written without names and positions; equal text means one region, so 80 layers have the kernels of two.
  * Afterwards main graphs hold only calls, reshapes and tables. Invariant: evaluating the module gives the same bits. */
@@ -25,7 +26,7 @@
 
 enum { MAX_INPUTS = 60, MAX_MEMBERS = 400 };
 
-typedef enum Kind { G_NONE, G_SCALARS, G_MAP, G_ROW, G_COLUMN, G_CONTRACT, G_ALONE } Kind;
+typedef enum Kind { G_NONE, G_SCALARS, G_MAP, G_ROW, G_COLUMN, G_CONTRACT, G_ALONE, G_OUTSIDE } Kind;
 
 typedef struct Group {
   Kind kind;
@@ -80,6 +81,7 @@ static bool sums_last(const Graph *g, const Node *n) {
 }
 
 static Kind kind_of(const Graph *g, const Node *n) {
+  if (outside(n->op)) return G_OUTSIDE;
   if (op_is_contract(n->op)) return G_CONTRACT;
   if (n->op == OP_sum || n->op == OP_rowmax || n->op == OP_pick) return sums_last(g, n) ? G_ROW : G_COLUMN;
   if (is_ew(n->op) || free_op(n->op)) return val_type(g, n->res).rank ? G_MAP : G_SCALARS;
@@ -303,7 +305,7 @@ static void place(Fuse *f, int node) {
   for (int i = 0; i < n->nargs; i++) sources(f, n->args[i], src, &nsrc, MAX_SOURCES);
   Kind kind = kind_of(g, n);
   int home = -1;
-  if (kind != G_CONTRACT && kind != G_ALONE && kind != G_COLUMN && !free_op(n->op))
+  if (kind != G_CONTRACT && kind != G_ALONE && kind != G_OUTSIDE && kind != G_COLUMN && !free_op(n->op))
     for (int pass = 0; pass < 2 && home < 0; pass++) /* a contraction's epilogue first */
       for (int i = nsrc - 1; i >= 0 && home < 0; i--)
         if ((f->group[src[i]].kind == G_CONTRACT) == !pass && try_join(f, src[i], node, src, nsrc)) home = src[i];
@@ -331,7 +333,7 @@ static void list_outputs(Fuse *f) {
   bool *crosses = NEW_ARRAY(f->tmp, bool, g->nvals);
   for (int i = 0; i < g->noutputs; i++) crosses[g->outputs[i].val] = true;
   for (int x = 0; x < f->ngroups; x++) {
-    if (f->group[x].into >= 0) continue;
+    if (f->group[x].into >= 0 || f->group[x].kind == G_OUTSIDE) continue;
     Build b; /* its inputs are what crosses into it */
     Arena *a = arena_new();
     Module *m = module_new(a, diags_new(a), "try");
@@ -387,40 +389,40 @@ static Graph *region_for(Fuse *f, Group *gr, Build *b) {
   return found;
 }
 
-static bool emit_value(Fuse *f, Val v);
+static bool emit_group(Fuse *f, int x);
+
+static bool emit_values(Fuse *f, const Val *v, int n, Val *out) {
+  for (int i = 0; i < n; i++) {
+    if (!f->map[v[i]] && !emit_group(f, alive(f, f->of[f->g->def[v[i]]]))) return false;
+    out[i] = f->map[v[i]];
+  }
+  return true;
+}
+
+static bool emit_outside(Fuse *f, const Node *n) {
+  Val *args = NEW_ARRAY(f->tmp, Val, n->nargs + 1);
+  Type *want = NEW_ARRAY(f->tmp, Type, n->nres);
+  if (!emit_values(f, n->args, n->nargs, args)) return false;
+  for (int i = 0; i < n->nres; i++) want[i] = val_type(f->g, n->res + (Val)i);
+  Val r = graph_add(f->out, n->op, args, n->nargs, n->attrs, n->nattrs, want, n->span);
+  for (int i = 0; r && i < n->nres; i++) f->map[n->res + (Val)i] = r + (Val)i;
+  return r != 0;
+}
 
 static bool emit_group(Fuse *f, int x) {
   Group *gr = &f->group[x];
   if (gr->done) return true;
   gr->done = true;
+  if (gr->kind == G_OUTSIDE) return emit_outside(f, &f->g->nodes[gr->node[0]]);
   Build b;
   Graph *r = region_for(f, gr, &b);
   if (!r) return false;
   Val *args = NEW_ARRAY(f->tmp, Val, b.nins + 1);
-  for (int i = 0; i < b.nins; i++) {
-    if (!emit_value(f, b.ins[i])) return false;
-    args[i] = f->map[b.ins[i]];
-  }
+  if (!emit_values(f, b.ins, b.nins, args)) return false;
   Attr fn = attr_str("fn", r->name);
   Val res = graph_add(f->out, OP_call, args, b.nins, &fn, 1, NULL, f->g->nodes[gr->node[0]].span);
   for (int i = 0; res && i < gr->nouts; i++) f->map[gr->outs[i]] = res + (Val)i;
   return res != 0;
-}
-
-static bool emit_value(Fuse *f, Val v) {
-  if (f->map[v]) return true;
-  int node = f->g->def[v], gr = alive(f, f->of[node]);
-  if (gr >= 0) return emit_group(f, gr);
-  const Node *n = &f->g->nodes[node];
-  Val args[MAX_SOURCES];
-  for (int i = 0; i < n->nargs; i++) {
-    if (!emit_value(f, n->args[i])) return false;
-    args[i] = f->map[n->args[i]];
-  }
-  Type t = val_type(f->g, n->res);
-  Val r = graph_add(f->out, n->op, args, n->nargs, n->attrs, n->nattrs, &t, n->span);
-  for (int i = 0; r && i < n->nres; i++) f->map[n->res + (Val)i] = r + (Val)i;
-  return r != 0;
 }
 
 static bool fuse_graph(Fuse *f) {
@@ -437,13 +439,13 @@ static bool fuse_graph(Fuse *f) {
     f->of[i] = -1;
     for (int j = 0; j < n->nargs; j++) {
       f->uses[n->args[j]]++;
-      if (outside(n->op) || kind_of(g, n) == G_ALONE || (n->op == OP_contract_from && j == 2))
+      if (kind_of(g, n) == G_OUTSIDE || kind_of(g, n) == G_ALONE || (n->op == OP_contract_from && j == 2))
         f->leaves[n->args[j]] = true;
     }
   }
   find_lazy(f);
   for (int i = 0; i < g->nnodes; i++)
-    if (!outside(g->nodes[i].op) && !f->lazy[i]) place(f, i);
+    if (!f->lazy[i]) place(f, i);
   list_outputs(f);
 
   /* in order of each group's last node, dependences first: close to the order of the source */
@@ -452,8 +454,9 @@ static bool fuse_graph(Fuse *f) {
     if (gr >= 0 && f->group[gr].node[f->group[gr].n - 1] == i && !emit_group(f, gr)) return false;
   }
   for (int i = 0; i < g->noutputs; i++) {
-    if (!emit_value(f, g->outputs[i].val)) return false;
-    graph_output(f->out, g->outputs[i].name, f->map[g->outputs[i].val]);
+    Val v;
+    if (!emit_values(f, &g->outputs[i].val, 1, &v)) return false;
+    graph_output(f->out, g->outputs[i].name, v);
   }
   return true;
 }
