@@ -90,24 +90,23 @@ static Value dim_value(const Number *n) {
   return v;
 }
 
-static Value table_value(Builder *b, TableSpec *t) {
-  if (t->val) return value_tensor(b, t->val);
+bool table_info(Names *nm, const TableSpec *t, TableInfo *out) {
   static const char *const index[] = {"i", "j", "k", "l"};
   DType dt = DT_f32;
-  Type type;
-  const char *expr;
-  if (t->dtype && !(t->dtype->kind == Y_SCALAR && dtype_parse(t->dtype->text, &dt) && (dt == DT_f32 || dt == DT_i32))) {
-    diag_error(b->diags, t->dtype->at, "the dtype of a table is f32 or i32");
-    return bad;
-  }
-  if (!param_type(b->names, t->shape, dt, NULL, 0, &type)) return bad;
-  if (type.rank > LEN(index)) {
-    diag_error(b->diags, t->shape->at, "a table has at most %d axes", LEN(index));
-    return bad;
-  }
-  if (!names_substitute(b->names, slice_all(t->value), index, type.rank, &expr)) return bad;
-  Attr attr = attr_str("expr", expr);
-  return value_tensor(b, t->val = graph_add(b->g, OP_table, NULL, 0, &attr, 1, &type, t->at));
+  if (t->dtype && !(t->dtype->kind == Y_SCALAR && dtype_parse(t->dtype->text, &dt) && (dt == DT_f32 || dt == DT_i32)))
+    return diag_error(nm->diags, t->dtype->at, "the dtype of a table is f32 or i32");
+  bool ok = param_type(nm, t->shape, dt, NULL, 0, &out->type);
+  if (ok && out->type.rank > LEN(index))
+    return diag_error(nm->diags, t->shape->at, "a table has at most %d axes", LEN(index));
+  return names_substitute(nm, slice_all(t->value), index, ok ? out->type.rank : LEN(index), &out->expr) && ok;
+}
+
+static Value table_value(Builder *b, TableSpec *t) {
+  TableInfo info;
+  if (t->val) return value_tensor(b, t->val);
+  if (!table_info(b->names, t, &info)) return bad;
+  Attr attr = attr_str("expr", info.expr);
+  return value_tensor(b, t->val = graph_add(b->g, OP_table, NULL, 0, &attr, 1, &info.type, t->at));
 }
 
 static bool find_value(Builder *b, Frame *f, const char *name, Value *out) {
@@ -366,8 +365,9 @@ static Value call_block(Builder *b, Frame *f, const Ast *e, Block *k) {
   if (e->index) {
     Value v = eval(b, f, e->index);
     if (v.kind == V_BAD) return bad;
-    if (v.kind != V_NUM || v.dim.sym || v.num != floor(v.num) || v.num < 0 || v.num >= BUILD_INSTANCE_LIMIT)
-      return build_error(b, f, e, "the index of a block is an integer from 0 to %d", (int)BUILD_INSTANCE_LIMIT - 1);
+    if (v.kind != V_NUM || v.dim.sym) return build_error(b, f, e, "the index of a block is a number");
+    if (v.num != floor(v.num) || v.num < 0 || v.num >= BUILD_INSTANCE_LIMIT)
+      return build_error(b, f, e, "the index %g is not an integer from 0 to %d", v.num, (int)BUILD_INSTANCE_LIMIT - 1);
     index = (int64_t)v.num;
   }
   k->called = true;
@@ -393,18 +393,21 @@ static Value call_ew(Builder *b, Frame *f, const Ast *e, OpKind op) {
 static Value eval_call(Builder *b, Frame *f, const Ast *e) {
   for (int i = 0; i < b->nblocks && !f->prelude; i++)
     if (b->block[i].name == e->name) return call_block(b, f, e, &b->block[i]);
+  OpKind op = op_find(e->name);
+  const Builtin *built = builtin_find(e->name);
+  bool function = built || (op != OP_NONE && op_info[op].ew);
+  for (int i = 0; i < b->funcs.n && !function; i++) function = b->funcs.func[i].name == e->name;
+  if (!function) return unknown_name(b, f, e, true);
   if (e->index) return build_error(b, f, e, "only a block has an index");
   for (int i = 0; i < b->funcs.n; i++)
     if (b->funcs.func[i].name == e->name) return call_overload(b, f, e);
-  const Builtin *built = builtin_find(e->name);
   if (built) {
     Value arg[BUILTIN_ARGS];
     int n = 0;
     while (n < BUILTIN_ARGS && built->arg[n]) n++;
     return bind(b, f, e, built->arg, n, built->required, arg) ? built->run(b, f, e, arg) : bad;
   }
-  OpKind op = op_find(e->name);
-  return op != OP_NONE && op_info[op].ew ? call_ew(b, f, e, op) : unknown_name(b, f, e, true);
+  return call_ew(b, f, e, op);
 }
 
 static Value eval(Builder *b, Frame *f, const Ast *e) {
@@ -432,6 +435,8 @@ static Value eval(Builder *b, Frame *f, const Ast *e) {
 
 static bool is_taken(Builder *b, Frame *f, const Stmt *s) {
   const char *what = NULL;
+  for (int i = 0; i < f->nvars; i++)
+    if (f->var[i].name == s->name) return false; /* an argument may hide an outer name */
   const Number *n = f->prelude ? NULL : names_find(b->names, s->name);
   if (n) what = n->dim ? "a dimension" : "a constant";
   for (int i = 0; i < b->ninputs && !f->prelude; i++)

@@ -7,8 +7,8 @@
 #include "frontend/names.h"
 
 enum {
-  BUILD_NODE_LIMIT = 1000000, /* operations of an unrolled model */
-  BUILD_STEP_LIMIT = 8000000, /* statements executed while it is unrolled */
+  BUILD_NODE_LIMIT = 200000,  /* operations of an unrolled model */
+  BUILD_STEP_LIMIT = 1000000, /* statements executed while it is unrolled */
   BUILD_CALL_LIMIT = 32,      /* calls within calls */
   BUILD_INSTANCE_LIMIT = 100000,
 };
@@ -25,6 +25,11 @@ typedef struct TableSpec {
   YNode *shape, *value, *dtype; /* dtype may be NULL: f32 */
   Val val;                      /* 0: not used yet */
 } TableSpec;
+
+typedef struct TableInfo { /* what a table's texts say */
+  Type type;
+  const char *expr; /* over the indices alone */
+} TableInfo;
 
 typedef struct InputSpec {
   const char *name, *source;
@@ -110,6 +115,7 @@ typedef struct Builder {
  * are there already; those of blocks too when the instances are known (b->norder), else they are made on the way. */
 bool build_forward(Builder *b, const Code *forward, Ast *loss, Val *out_loss, Val *out_logits);
 bool instance_declare(Builder *b, Instance *inst);
+bool table_info(Names *nm, const TableSpec *t, TableInfo *out);
 /* The place that errors and nodes get: the expression's own, or the caller's within the prelude. */
 Span build_span(const Frame *f, const Ast *at);
 /* Reports and returns V_BAD; within a function its name opens the text. */
@@ -140,6 +146,8 @@ const Builtin *builtin_find(const char *name);
 /* ---- params.c */
 /* The type of a parameter or table from its `shape:` list. */
 bool param_type(Names *nm, YNode *shape, DType dt, const Local *locals, int nlocals, Type *out);
+/* Only the initialiser; text NULL: the default. */
+bool param_init(Names *nm, YNode *text, const Local *locals, int nlocals, ModelParam *p);
 /* Initialiser, decay and pieces; p->name and p->span are set already. */
 bool param_resolve(Names *nm, const ParamSpec *s, Type t, const Local *locals, int nlocals, ModelParam *p);
 

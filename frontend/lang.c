@@ -24,8 +24,11 @@ static const char *describe(Parser *p) {
   }
 }
 
-/* Reports once and returns NULL. */
+/* Reports and returns NULL. The lexer may have had its word on this line already: once is enough. */
 static void *fail(Parser *p, const char *expected) {
+  p->ok = false;
+  for (int i = 0; i < p->diags->n; i++)
+    if (p->diags->list[i].at.file == p->t->at.file && p->diags->list[i].at.line == p->t->at.line) return NULL;
   p->ok = diag_error(p->diags, p->t->at, "expected %s, found %s", expected, describe(p));
   return NULL;
 }
@@ -254,8 +257,9 @@ static bool parse_stmt(Parser *p, Stmt *out) {
 bool lang_parse(Arena *a, Diags *d, YNode *text, Code *out) {
   Token *tokens;
   int n;
-  if (!lang_lex(a, d, text, true, &tokens, &n)) return false;
-  Parser p = {a, d, tokens, 0, true};
+  bool lexed = lang_lex(a, d, text, true, &tokens, &n);
+  if (!tokens) return false;
+  Parser p = {a, d, tokens, 0, lexed};
   if (p.t->kind == TOK_INDENT) p.t++; /* the whole text may be indented */
   *out = parse_stmts(&p);
   while (p.t->kind == TOK_DEDENT) p.t++;
@@ -266,8 +270,9 @@ bool lang_parse(Arena *a, Diags *d, YNode *text, Code *out) {
 bool lang_parse_expr(Arena *a, Diags *d, YNode *text, Ast **out) {
   Token *tokens;
   int n;
-  if (!lang_lex(a, d, text, false, &tokens, &n)) return false;
-  Parser p = {a, d, tokens, 0, true};
+  bool lexed = lang_lex(a, d, text, false, &tokens, &n);
+  if (!tokens) return false;
+  Parser p = {a, d, tokens, 0, lexed};
   *out = parse_expr(&p);
   if (*out && p.t->kind != TOK_END) fail(&p, "the end of the expression");
   return p.ok;
@@ -294,8 +299,9 @@ static bool parse_function(Parser *p, Func *f) {
 bool lang_parse_functions(Arena *a, Diags *d, YNode *text, bool prelude, Funcs *into) {
   Token *tokens;
   int n;
-  if (!lang_lex(a, d, text, true, &tokens, &n)) return false;
-  Parser p = {a, d, tokens, 0, true};
+  bool lexed = lang_lex(a, d, text, true, &tokens, &n);
+  if (!tokens) return false;
+  Parser p = {a, d, tokens, 0, lexed};
   if (p.t->kind == TOK_INDENT) p.t++;
   while (p.t->kind != TOK_END) {
     if (p.t->kind == TOK_DEDENT) {

@@ -75,6 +75,7 @@ typedef struct Token {
   Span at;
 } Token;
 
-/* All tokens, closed by TOK_END; `block`: with NEWLINE, INDENT and DEDENT. */
+/* All tokens, closed by TOK_END; `block`: with NEWLINE, INDENT and DEDENT. False after errors; *out is NULL if they leave no
+ * tokens to go on with. */
 bool lang_lex(Arena *a, Diags *d, YNode *text, bool block, Token **out, int *n);
 #endif

@@ -166,6 +166,7 @@ bool lang_lex(Arena *a, Diags *d, YNode *node, bool block, Token **out, int *n) 
   Lexer *l = NEW(a, Lexer);
   *l = (Lexer){
       .arena = a, .diags = d, .node = node, .s = node->text, .line_start = node->text, .block = block, .ok = true};
+  *out = NULL;
   while (*l->s) {
     const char *p = l->s;
     while (*p == ' ' || *p == '\t' || *p == '\r') p++;

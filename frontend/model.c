@@ -40,9 +40,11 @@ static YNode *section(Reader *r, const char *name) {
 }
 
 static void read_numbers(Reader *r, const char *name, bool dim) {
+  int errors = r->diags->n;
   YNode *map = section(r, name);
   for (int i = 0; map && i < map->n; i++)
-    r->ok &= names_add(&r->names, map->pair[i].key->text, map->pair[i].value, map->pair[i].key->at, dim);
+    names_add(&r->names, map->pair[i].key->text, map->pair[i].value, map->pair[i].key->at, dim);
+  if (r->diags->n > errors) r->names.broken = true, r->ok = false;
 }
 
 /* ---- inputs */
@@ -112,16 +114,25 @@ static void read_inputs(Reader *r) {
   }
 }
 
-static bool has_tokens(const YNode *root) {
+/* Some input has a time axis, so that T means something. */
+static bool has_time(const YNode *root) {
   const YNode *inputs = yaml_get(root, "inputs");
   for (int i = 0; inputs && inputs->kind == Y_MAP && i < inputs->n; i++) {
     const YNode *from = yaml_get(inputs->pair[i].value, "from");
-    if (from && from->kind == Y_SCALAR && !strcmp(from->text, "tokens")) return true;
+    static const char *const timed[] = {"tokens", "targets", "positions"};
+    for (int k = 0; k < LEN(timed); k++)
+      if (from && from->kind == Y_SCALAR && !strcmp(from->text, timed[k])) return true;
   }
   return false;
 }
 
 /* ---- tables, parameters, functions, blocks */
+
+/* Now, for a table that nothing uses is never made. */
+static bool check_table(Reader *r, const TableSpec *t) {
+  TableInfo info;
+  return table_info(&r->names, t, &info);
+}
 
 static void read_tables(Reader *r) {
   static const char *const keys[] = {"shape", "value", "dtype"};
@@ -137,6 +148,7 @@ static void read_tables(Reader *r) {
     if (ok && (!t.shape || !t.value))
       ok = diag_error(r->diags, p.key->at, "table '%s' needs a shape and a value", t.name);
     if (ok) ok = yaml_expect(r->diags, t.value, Y_SCALAR, "value");
+    if (ok) ok = check_table(r, &t);
     if (ok) r->b.table[r->b.ntables++] = t;
     r->ok &= ok;
   }
@@ -147,7 +159,18 @@ static bool is_identifier(const char *s) {
   return s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")] == 0;
 }
 
-static bool read_params(Reader *r, YNode *map, ParamSpec **out, int *n) {
+/* Now, so that its errors come with those of other sections; of a block's parameter as if for index 0. */
+static bool check_param(Reader *r, const ParamSpec *s, bool block) {
+  Local local = {"i", 0};
+  Type t;
+  ModelParam p = {.name = s->name, .span = s->at};
+  if (param_type(&r->names, s->shape, DT_f32, &local, block, &t))
+    return param_resolve(&r->names, s, t, &local, block, &p);
+  param_init(&r->names, s->init, &local, block, &p);
+  return false;
+}
+
+static bool read_params(Reader *r, YNode *map, bool block, ParamSpec **out, int *n) {
   static const char *const keys[] = {"shape", "init", "decay", "hf"};
   bool all = true;
   *out = NEW_ARRAY(r->arena, ParamSpec, map->n + 1);
@@ -165,6 +188,7 @@ static bool read_params(Reader *r, YNode *map, ParamSpec **out, int *n) {
                    yaml_get(p.value, "decay"),
                    yaml_get(p.value, "hf")};
     if (ok && !s.shape) ok = diag_error(r->diags, p.key->at, "parameter '%s' has no shape", s.name);
+    if (ok) ok = check_param(r, &s, block);
     if (ok) (*out)[(*n)++] = s;
     all &= ok;
   }
@@ -174,6 +198,12 @@ static bool read_params(Reader *r, YNode *map, ParamSpec **out, int *n) {
 static bool is_reserved(const char *name) {
   OpKind op = op_find(name);
   return builtin_find(name) || (op != OP_NONE && op_info[op].ew);
+}
+
+static bool has_return(const Stmt *s, int n) {
+  for (int i = 0; i < n; i++)
+    if (s[i].kind == STMT_RETURN || has_return(s[i].body, s[i].nbody)) return true;
+  return false;
 }
 
 static void read_functions(Reader *r) {
@@ -191,6 +221,8 @@ static void read_functions(Reader *r) {
   for (int i = ours; i < fs->n; i++) {
     if (is_reserved(fs->func[i].name))
       r->ok = diag_error(r->diags, fs->func[i].at, "'%s' is built in and can't be redefined", fs->func[i].name);
+    if (!has_return(fs->func[i].body.stmt, fs->func[i].body.n))
+      r->ok = diag_error(r->diags, fs->func[i].at, "'%s' returns nothing", fs->func[i].name);
     for (int k = 0; k < i; k++) {
       if (fs->func[k].name != fs->func[i].name || (k >= ours && fs->func[k].nargs != fs->func[i].nargs)) continue;
       r->ok = diag_error(r->diags, fs->func[i].at,
@@ -220,6 +252,24 @@ static bool read_args(Reader *r, YNode *args, Block *k) {
   return true;
 }
 
+static bool check_block_name(Reader *r, const Block *k) {
+  if (!is_identifier(k->name))
+    return diag_error(r->diags, k->at, "'%s' is not a name: letters, digits and _ only", k->name);
+  if (is_reserved(k->name))
+    return diag_error(r->diags, k->at, "block '%s' has the name of a built-in function", k->name);
+  for (int f = 0; f < r->b.funcs.n; f++)
+    if (r->b.funcs.func[f].name == k->name)
+      return diag_error(r->diags, k->at, "block '%s' has the name of a function", k->name);
+  return true;
+}
+
+static bool read_block_code(Reader *r, YNode *forward, Block *k) {
+  if (!forward) return diag_error(r->diags, k->at, "block '%s' has no forward", k->name);
+  if (!yaml_expect(r->diags, forward, Y_SCALAR, "forward") || !lang_parse(r->arena, r->diags, forward, &k->body))
+    return false;
+  return has_return(k->body.stmt, k->body.n) || diag_error(r->diags, k->at, "block '%s' returns nothing", k->name);
+}
+
 static void read_blocks(Reader *r) {
   static const char *const keys[] = {"args", "params", "forward"};
   YNode *map = section(r, "blocks");
@@ -228,20 +278,17 @@ static void read_blocks(Reader *r) {
   for (int i = 0; i < map->n; i++) {
     YPair p = map->pair[i];
     Block k = {.name = p.key->text, .at = p.key->at};
-    bool ok = yaml_expect(r->diags, p.value, Y_MAP, "a block") &&
-              yaml_check_keys(r->diags, p.value, "a block", keys, LEN(keys));
-    YNode *params = yaml_get(p.value, "params"), *forward = yaml_get(p.value, "forward");
-    if (ok && is_reserved(k.name))
-      ok = diag_error(r->diags, k.at, "block '%s' has the name of a built-in function", k.name);
-    for (int f = 0; f < r->b.funcs.n && ok; f++)
-      if (r->b.funcs.func[f].name == k.name)
-        ok = diag_error(r->diags, k.at, "block '%s' has the name of a function", k.name);
-    if (ok) ok = read_args(r, yaml_get(p.value, "args"), &k);
-    if (ok && params)
-      ok = yaml_expect(r->diags, params, Y_MAP, "params") && read_params(r, params, &k.param, &k.nparams);
-    if (ok && !forward) ok = diag_error(r->diags, k.at, "block '%s' has no forward", k.name);
-    if (ok)
-      ok = yaml_expect(r->diags, forward, Y_SCALAR, "forward") && lang_parse(r->arena, r->diags, forward, &k.body);
+    if (!yaml_expect(r->diags, p.value, Y_MAP, "a block")) {
+      r->ok = false;
+      continue;
+    }
+    YNode *params = yaml_get(p.value, "params");
+    bool ok = yaml_check_keys(r->diags, p.value, "a block", keys, LEN(keys));
+    ok &= check_block_name(r, &k);
+    ok &= read_args(r, yaml_get(p.value, "args"), &k);
+    if (params)
+      ok &= yaml_expect(r->diags, params, Y_MAP, "params") && read_params(r, params, true, &k.param, &k.nparams);
+    ok &= read_block_code(r, yaml_get(p.value, "forward"), &k);
     if (ok) r->b.block[r->b.nblocks++] = k;
     r->ok &= ok;
   }
@@ -301,7 +348,7 @@ static void read_code(Reader *r) {
 static void read_extents(Reader *r, const ModelOptions *opt) {
   r->batch = opt->batch > 0 ? opt->batch : 8;
   r->time = 0;
-  if (has_tokens(r->root)) {
+  if (has_time(r->root)) {
     Number *ctx = names_find(&r->names, "ctx");
     r->time = opt->time;
     if (ctx && names_resolve(&r->names, ctx)) {
@@ -389,8 +436,9 @@ static bool resolve_params(Reader *r, Model *m) {
       const ParamSpec *s = &inst->block->param[k];
       m->params[n].name = val_input(b->g, inst->param[k])->name;
       m->params[n].span = s->at;
+      if (inst->block->failed) continue; /* said for an earlier index */
       bool good = param_resolve(&r->names, s, val_type(b->g, inst->param[k]), &local, inst->index >= 0, &m->params[n]);
-      if (!good && inst->index > 0) return false; /* said for the first instance */
+      inst->block->failed = !good;
       ok &= good;
     }
   }
@@ -417,7 +465,7 @@ Model *model_load(Arena *a, Diags *d, const char *path, const ModelOptions *opt)
   Model *m = NEW(a, Model);
   m->name = read_name(r);
   names_builtin(&r->names, "B", 1, r->symbolic);
-  if (has_tokens(r->root)) names_builtin(&r->names, "T", 1, r->symbolic);
+  if (has_time(r->root)) names_builtin(&r->names, "T", 1, r->symbolic);
   read_numbers(r, "dims", true);
   read_numbers(r, "consts", false);
   read_extents(r, opt);
@@ -425,7 +473,7 @@ Model *model_load(Arena *a, Diags *d, const char *path, const ModelOptions *opt)
   read_inputs(r);
   read_tables(r);
   YNode *params = section(r, "params");
-  if (params) r->ok &= read_params(r, params, &r->b.param, &r->b.nparams);
+  if (params) r->ok &= read_params(r, params, false, &r->b.param, &r->b.nparams);
   read_functions(r);
   read_blocks(r);
   read_code(r);

@@ -124,7 +124,7 @@ bool names_resolve_all(Names *nm) {
 }
 
 static bool unknown_name(Names *nm, Span at, const char *name, const Local *locals, int nlocals) {
-  if (nm->diags->n >= 100) return false; /* the list is full: no search for what nobody will read */
+  if (nm->broken || nm->diags->n >= 100) return false; /* the list is full: no search for what nobody will read */
   const char **all = NEW_ARRAY(nm->arena, const char *, nm->n + nlocals + 1);
   int n = 0;
   for (int i = 0; i < nm->n; i++) all[n++] = nm->list[i].name;

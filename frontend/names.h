@@ -22,7 +22,8 @@ typedef struct Names {
   Diags *diags;
   Number *list;
   int n, cap;
-  int busy; /* names that are being computed */
+  int busy;    /* names that are being computed */
+  bool broken; /* some could not be read: an unknown name is no news then */
 } Names;
 
 /* A name that stands for a number in one place only: `i` in a block. */

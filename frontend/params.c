@@ -48,7 +48,7 @@ static const InitRow *find_init(Names *nm, Slice s, const char *name) {
   return NULL;
 }
 
-static bool parse_init(Names *nm, YNode *text, const Local *locals, int nlocals, ModelParam *p) {
+bool param_init(Names *nm, YNode *text, const Local *locals, int nlocals, ModelParam *p) {
   if (!text) {
     p->init = INIT_NORMAL;
     p->init_b = 0.02;
@@ -85,7 +85,7 @@ static bool parse_init(Names *nm, YNode *text, const Local *locals, int nlocals,
 
 bool param_resolve(Names *nm, const ParamSpec *s, Type t, const Local *locals, int nlocals, ModelParam *p) {
   int hf_rank = t.rank;
-  bool ok = parse_init(nm, s->init, locals, nlocals, p);
+  bool ok = param_init(nm, s->init, locals, nlocals, p);
   ok &= view_resolve(nm, s, p->name, t, locals, nlocals, &p->pieces, &p->npieces, &hf_rank);
   p->decay = hf_rank >= 2;
   if (!s->decay) return ok;
