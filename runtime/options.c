@@ -174,11 +174,6 @@ void options_help(const Program *p, const char *name, Report *out) {
       char text[64];
       if (k->build != build) continue;
       const char *value = known ? settings_text(&s, i, text) : k->def;
-      char shorter[64];
-      if (!strcmp(k->kind, "num") && known) {
-        snprintf(shorter, sizeof(shorter), "%.9g", strtod(text, NULL));
-        value = shorter;
-      }
       report_add(out, "  %-22s %-10s %s", k->key, value, k->doc);
     }
   }

@@ -120,7 +120,14 @@ bool settings_check(Settings *s, const Program *p, Report *err) {
 const char *settings_text(const Settings *s, int index, char text[64]) {
   const char *at = (const char *)s + fields[index].at;
   switch (fields[index].kind) {
-  case KIND_num: snprintf(text, 64, "%.17g", *(const setting_num *)(const void *)at); break;
+  case KIND_num: { /* the shortest text that reads back exactly */
+    double v = *(const setting_num *)(const void *)at;
+    for (int digits = 6; digits <= 17; digits++) {
+      snprintf(text, 64, "%.*g", digits, v);
+      if (strtod(text, NULL) == v) break;
+    }
+    break;
+  }
   case KIND_int: snprintf(text, 64, "%" PRId64, *(const setting_int *)(const void *)at); break;
   case KIND_str: snprintf(text, 64, "%s", at); break;
   }

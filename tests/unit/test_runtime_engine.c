@@ -1,0 +1,292 @@
+/* Threads and the engine: the barrier, step lists with LIST, what a broken program or a wrong machine gets told. */
+#include "runtime/inkrt.h"
+#include "runtime/machine.h"
+#include "tests/unit/runtime_fixture.h"
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+/* ---- the pool */
+
+enum { ROUNDS = 2000 };
+typedef struct Count {
+  Pool *pool;
+  int64_t at[8]; /* by thread, not atomic: the barrier must order the accesses */
+  _Atomic int wrong;
+} Count;
+
+static void count_thread(void *ctx, int thread, int threads) {
+  Count *c = ctx;
+  for (int r = 1; r <= ROUNDS; r++) {
+    c->at[thread] = r;
+    pool_barrier(c->pool);
+    for (int t = 0; t < threads; t++)
+      if (c->at[t] != r) c->wrong++;
+    pool_barrier(c->pool);
+  }
+}
+
+static void check_pool(int threads) {
+  Report err = {0};
+  Count c = {.pool = pool_new(threads, &err)};
+  cr_assert(ne(ptr, c.pool, NULL), "%s", err.text);
+  pool_run(c.pool, count_thread, &c);
+  pool_run(c.pool, count_thread, &c);
+  cr_assert(eq(int, c.wrong, 0));
+  pool_free(c.pool);
+}
+
+Test(pool, one_thread) {
+  check_pool(1);
+}
+Test(pool, two_threads) {
+  check_pool(2);
+}
+Test(pool, more_threads_than_cores) {
+  check_pool(7);
+}
+
+static void sleepy_thread(void *ctx, int thread, int threads) {
+  Count *c = ctx;
+  if (!thread) usleep(2000); /* the others go to sleep on the futex */
+  c->at[thread] = thread + 1;
+  pool_barrier(c->pool);
+  for (int t = 0; t < threads; t++)
+    if (c->at[t] != t + 1) c->wrong++;
+}
+
+Test(pool, a_sleeper_is_woken) {
+  Report err = {0};
+  Count c = {.pool = pool_new(3, &err)};
+  for (int i = 0; i < 20; i++) {
+    pool_run(c.pool, sleepy_thread, &c);
+    usleep(300); /* workers sleep between runs, too */
+  }
+  cr_assert(eq(int, c.wrong, 0));
+  pool_free(c.pool);
+}
+
+Test(pool, refuses_impossible_counts) {
+  Report err = {0};
+  cr_assert(eq(ptr, pool_new(0, &err), NULL));
+  cr_assert(eq(ptr, pool_new(5000, &err), NULL));
+  cr_assert(eq(int, err.lines, 2));
+  report_free(&err);
+}
+
+/* ---- lists */
+
+static Engine *engine_of(Fixture *f, Program *p, int threads, Report *err) {
+  return program_open(p, f->blob, fix_kernels, err) ? engine_new(p, threads, err) : NULL;
+}
+
+/* A kernel that appends (address, integers) to a log: what the engine resolved. */
+static struct {
+  void *buf[32];
+  int64_t a[32], b[32];
+  int n;
+} seen;
+
+static void spy(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch) {
+  if (thread) return;
+  seen.buf[seen.n] = b[0];
+  seen.a[seen.n] = ints[0];
+  seen.b[seen.n] = ints[1];
+  seen.n++;
+  (void)threads, (void)scratch;
+}
+
+Test(engine, a_list_runs_with_its_index) {
+  Fixture *f = fixture_new();
+  /* "eval" becomes: run list "peak" three times; "peak" calls the spy with an address and integers that move */
+  ProgramList *lists = (ProgramList *)(f->blob + f->h.lists.at);
+  ProgramStep *steps = (ProgramStep *)(f->blob + f->h.steps.at);
+  ProgramArg *args = (ProgramArg *)(f->blob + f->h.args.at);
+  ProgramInt ints[3] = {{.c = 3}, {.c = 10, .step = 2}, {.c = 1, .mul = 2, .sym = 1, .step = 4, .max = 22}};
+  f->h.ints = fix_table(f, ints, 3, sizeof(*ints));
+  ProgramSymbol symbol = {.name = fix_text(f, "n"), .bound = 9};
+  f->h.symbols = fix_table(f, &symbol, 1, sizeof(symbol));
+  f->h.bytes = f->n;
+  lists = (ProgramList *)(f->blob + f->h.lists.at);
+  steps = (ProgramStep *)(f->blob + f->h.steps.at);
+  args = (ProgramArg *)(f->blob + f->h.args.at);
+  ProgramStep *inner = &steps[lists[4].step], *outer = &steps[lists[2].step];
+  args[inner->args].offset = 4;
+  args[inner->args].stride = 16;
+  inner->ints = 1, inner->nints = 2;
+  *outer = (ProgramStep){.kind = STEP_LIST, .kernel = 4, .count = 0};
+  lists[2].nsteps = 1;
+  for (uint32_t i = 0; i < f->h.steps.n; i++)
+    steps[i].ints = steps[i].kind == STEP_CALL && &steps[i] != inner ? 0 : steps[i].ints;
+  for (uint32_t i = 0; i < f->h.steps.n; i++)
+    if (&steps[i] != inner) steps[i].nints = 0;
+  fixture_seal(f);
+  KernelFn kernels[] = {fix_forward, fix_sum, fix_backward, fix_norm, fix_adamw, fix_sample, spy};
+  Program p;
+  Report err = {0};
+  cr_assert(program_open(&p, f->blob, kernels, &err), "%s", err.text);
+  Engine *e = engine_new(&p, 2, &err);
+  cr_assert(ne(ptr, e, NULL), "%s", err.text);
+  engine_run(e, program_list(&p, "eval"));
+  cr_assert(eq(int, seen.n, 3));
+  char *base = engine_named(e, "peak_out");
+  int64_t b[] = {19, 22, 22}; /* 1 + 2 * 9, then + 4 each, at most 22 */
+  for (int i = 0; i < 3; i++) {
+    cr_assert(eq(ptr, seen.buf[i], base + 4 + 16 * i));
+    cr_assert(eq(i64, seen.a[i], 10 + 2 * i));
+    cr_assert(eq(i64, seen.b[i], b[i]));
+  }
+  cr_assert(engine_set_symbol(e, "n", 2));
+  cr_assert(not(engine_set_symbol(e, "n", 10)));
+  cr_assert(not(engine_set_symbol(e, "m", 1)));
+  seen.n = 0;
+  engine_run(e, program_list(&p, "eval"));
+  for (int i = 0; i < 3; i++) cr_assert(eq(i64, seen.b[i], 5 + 4 * i));
+  engine_free(e);
+  fixture_free(f);
+}
+
+Test(engine, scalars_and_buffers) {
+  Fixture *f = fixture_new();
+  Program p;
+  Report err = {0};
+  Engine *e = engine_of(f, &p, 1, &err);
+  engine_set_scalar(e, "lr", 0.25);
+  engine_set_scalar(e, "position", 3);
+  engine_set_scalar(e, "no such scalar", 1);
+  cr_assert(eq(dbl, engine_scalar(e, "lr"), 0.25));
+  cr_assert(eq(dbl, engine_scalar(e, "position"), 3));
+  cr_assert(eq(dbl, engine_scalar(e, "no such scalar"), 0));
+  for (int i = 0; i < p.nbuffers; i++) cr_assert(eq(u64, (uint64_t)(uintptr_t)engine_buffer(e, i) % 64, 0));
+  cr_assert(gt(dbl, engine_peak(e, 0.001), 0));
+  engine_free(e);
+  fixture_free(f);
+}
+
+/* ---- what a wrong machine or a broken program gets told */
+
+static void check_refused(void (*spoil)(Fixture *), const char *part) {
+  Fixture *f = fixture_new();
+  spoil(f);
+  fixture_seal(f);
+  Program p;
+  Report err = {0};
+  Engine *e = engine_of(f, &p, 1, &err);
+  cr_assert(eq(ptr, e, NULL), "a broken program was taken: %s", part);
+  cr_assert(ne(ptr, strstr(err.text, part), NULL), "'%s' does not say '%s'", err.text, part);
+  report_free(&err);
+  fixture_free(f);
+}
+
+#define ROW(T, table, i) (&((T *)(f->blob + f->h.table.at))[i])
+static void unknown_feature(Fixture *f) {
+  f->h.cpu_features = fix_text(f, "sse3,warp9"), f->h.bytes = f->n;
+}
+static void too_much(Fixture *f) {
+  f->h.arena_bytes = UINT64_C(1) << 45;
+}
+static void absurd(Fixture *f) {
+  f->h.arena_bytes = UINT64_MAX;
+}
+static void other_magic(Fixture *f) {
+  f->h.magic[0] = 'X';
+}
+static void later_version(Fixture *f) {
+  f->h.version = PROGRAM_VERSION + 1;
+}
+static void wild_table(Fixture *f) {
+  f->h.args.n = 1 << 20;
+}
+static void wild_kernel(Fixture *f) {
+  ROW(ProgramStep, steps, 0)->kernel = 77;
+}
+static void wild_arg(Fixture *f) {
+  ROW(ProgramArg, args, 3)->buffer = 999;
+}
+static void wild_buffer(Fixture *f) {
+  ROW(ProgramBuffer, buffers, 12)->offset = f->h.persistent_bytes;
+}
+static void wild_piece(Fixture *f) {
+  ROW(ProgramPiece, pieces, 1)->base = 40;
+}
+static void huge_piece(Fixture *f) {
+  ROW(ProgramPiece, pieces, 0)->stride[0] = INT64_MAX;
+}
+static void collective(Fixture *f) {
+  ROW(ProgramStep, steps, 1)->kind = STEP_COLL;
+}
+static void endless(Fixture *f) {
+  *ROW(ProgramStep, steps, 0) = (ProgramStep){.kind = STEP_LIST, .kernel = 0};
+}
+static void late_wait(Fixture *f) {
+  ROW(ProgramStep, steps, 0)->wait[0] = 2;
+}
+
+Test(program, unknown_cpu_feature) {
+  check_refused(unknown_feature, "warp9");
+}
+Test(program, more_memory_than_there_is) {
+  check_refused(too_much, "can be had here");
+}
+Test(program, absurd_memory) {
+  check_refused(absurd, "impossible amount");
+}
+Test(program, magic) {
+  check_refused(other_magic, "no program");
+}
+Test(program, version) {
+  check_refused(later_version, "version 2");
+}
+Test(program, table_outside) {
+  check_refused(wild_table, "table of args");
+}
+Test(program, kernel_outside) {
+  check_refused(wild_kernel, "step 0");
+}
+Test(program, argument_outside) {
+  check_refused(wild_arg, "argument 3");
+}
+Test(program, buffer_outside) {
+  check_refused(wild_buffer, "does not lie in its memory");
+}
+Test(program, piece_outside) {
+  check_refused(wild_piece, "checkpoint view of parameter 'b0'");
+}
+Test(program, piece_overflow) {
+  check_refused(huge_piece, "checkpoint view of parameter 'w'");
+}
+Test(program, collective) {
+  check_refused(collective, "runs one process");
+}
+Test(program, lists_in_a_circle) {
+  check_refused(endless, "too deeply");
+}
+Test(program, wait_forwards) {
+  check_refused(late_wait, "step 0");
+}
+
+Test(machine, names_what_is_missing) {
+  Report err = {0};
+  cr_assert(machine_has("", &err));
+  cr_assert(not(machine_has("nonsense1,nonsense2", &err)));
+  cr_assert(ne(ptr, strstr(err.text, "nonsense1"), NULL));
+  cr_assert(ne(ptr, strstr(err.text, "nonsense2"), NULL));
+  report_free(&err);
+#if defined(__x86_64__)
+  cr_assert(machine_has("sse3", &err) || err.lines > 0);
+  bool avx512 = __builtin_cpu_supports("avx512f");
+  report_free(&err);
+  cr_assert(eq(int, machine_has("avx512f", &err), avx512));
+  cr_assert(avx512 || strstr(err.text, "does not have"));
+  report_free(&err);
+#endif
+}
+
+Test(machine, sizes_read_well) {
+  char t[32];
+  cr_assert(eq(str, (char *)machine_size(17, t), "17 bytes"));
+  cr_assert(eq(str, (char *)machine_size(3 << 19, t), "1.5 MiB"));
+  cr_assert(ge(int, machine_cores(), 1));
+  cr_assert(gt(u64, machine_memory(), 1 << 20));
+}
