@@ -53,6 +53,25 @@ Module *rewrite_module(const Module *m) {
   return n;
 }
 
+bool *rewrite_live(const Graph *g, Arena *a) {
+  bool *live = NEW_ARRAY(a, bool, g->nvals);
+  for (int i = 0; i < g->noutputs; i++) live[g->outputs[i].val] = true;
+  for (int i = g->nnodes - 1; i >= 0; i--) {
+    const Node *n = &g->nodes[i];
+    bool any = false;
+    for (int k = 0; k < n->nres; k++) any = any || live[n->res + (Val)k];
+    for (int k = 0; any && k < n->nargs; k++) live[n->args[k]] = true;
+    for (int k = 0; any && k < n->nres;
+         k++) { /* all results stand or fall together, and their types' offsets with them */
+      Type t = g->types[n->res + (Val)k];
+      live[n->res + (Val)k] = true;
+      for (int d = 0; d < t.rank; d++)
+        if (t.dim[d].seg) live[t.dim[d].seg] = true;
+    }
+  }
+  return live;
+}
+
 static bool rewrite_graph(const Module *from, Module *into, int i, bool *seen, bool (*one)(Module *, const Graph *)) {
   if (seen[i]) return true;
   seen[i] = true;

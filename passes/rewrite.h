@@ -19,6 +19,8 @@ Type rewrite_type(const Rewrite *r, Type t); /* a type of `from` in the words of
 Val rewrite_copy(Rewrite *r, const Node *n);
 /* Copies the outputs through the map. */
 void rewrite_outputs(Rewrite *r);
+/* By value: does an output need it? All results of a node that has a needed one count as needed. */
+bool *rewrite_live(const Graph *g, Arena *a);
 /* Runs `one` on every graph of `from`, which makes the graph of the same name in `into`; callees before their callers, whatever
  * their order in the text, which is kept. False as soon as one is false. */
 bool rewrite_graphs(const Module *from, Module *into, bool (*one)(Module *into, const Graph *g));

@@ -2,8 +2,8 @@
  *
  * The nodes are walked in order and built anew; before a node is appended, the rules of its op look at it and at the nodes that
  * define its operands in the new graph. A rule returns a value to use instead, which it may build through `build`, so what a
- * rule makes is simplified in turn; every rule leaves fewer or smaller nodes, so this ends. Nodes left without a user are
- * dce's to take.
+ * rule makes is simplified in turn; every rule leaves fewer or smaller nodes, so this ends. Nodes that no output needs are
+ * not looked at; those that lose their last user here are dce's to take.
  *
  * Rules keep the value as real arithmetic has it. Bits may change where a sum is associated anew or a constant folded:
  * that is no offence against the numerical law, because evaluator and kernels both run the graph that comes out of here.
@@ -107,6 +107,22 @@ static Val unspread(Simplify *s, const Want *w) {
   return shaped(s, OP_broadcast, build(s, n), type(s, last->res), last->attrs, w->at);
 }
 
+/* op(broadcast(x), broadcast(y), scalar) -> broadcast(op(x, y, scalar)), all broadcast alike: fewer elements to work on */
+static Val small(Simplify *s, const Want *w) {
+  Want n = *w;
+  const Node *first = NULL;
+  for (int i = 0; i < w->nargs; i++) {
+    if (type(s, w->arg[i]).rank == 0) continue;
+    const Node *b = def(s, w->arg[i], OP_broadcast);
+    if (!b) return 0;
+    const Attr *axes = node_attr(b, "axes"), *of = first ? node_attr(first, "axes") : axes;
+    if (axes->n != of->n || memcmp(axes->ints, of->ints, sizeof(int64_t) * (size_t)of->n) != 0) return 0;
+    first = b;
+    n.arg[i] = b->args[0];
+  }
+  return first ? shaped(s, OP_broadcast, build(s, n), type(s, first->res), first->attrs, w->at) : 0;
+}
+
 /* x + scatter_add(y, i, u) -> scatter_add(x + y, i, u); y of zeros leaves. Gradients of an embedding so go to their
  * accumulator row by row. */
 static Val add_scatter(Simplify *s, const Want *w) {
@@ -124,7 +140,7 @@ static Val elementwise(Simplify *s, const Want *w) {
   Val a = w->arg[0], b = w->arg[1], r = 0;
   const Node *n;
   double c;
-  if ((r = fold(s, w)) || (r = unspread(s, w))) return r;
+  if ((r = fold(s, w)) || (r = unspread(s, w)) || (r = small(s, w))) return r;
   bool keeps_a = w->nargs > 1 && type(s, a).rank >= type(s, b).rank; /* the result has a's shape */
   bool keeps_b = w->nargs > 1 && type(s, b).rank >= type(s, a).rank;
   switch (w->op) {
@@ -199,6 +215,15 @@ static Val transpose(Simplify *s, const Want *w) {
   return shaped(s, OP_transpose, n->args[0], (Type){0}, &both, w->at);
 }
 
+/* sum(-x) -> -sum(x) */
+static Val sum(Simplify *s, const Want *w) {
+  const Node *n = def(s, w->arg[0], OP_neg);
+  if (!n) return 0;
+  Want of = *w;
+  of.arg[0] = n->args[0];
+  return ew(s, OP_neg, build(s, of), 0, 0, w->at);
+}
+
 /* ---- gathers before the work on their rows */
 
 enum { MAX_ROWS_MEMO = 64 };
@@ -207,7 +232,9 @@ typedef struct Rows {
   Val index; /* i32[n] */
   int64_t rows;
   Span at;
-  bool moved; /* past some node that computes */
+  bool moved;  /* past some node that computes */
+  bool *whole; /* by value: all of its rows are needed anyway */
+  int nwhole;
   struct {
     Val v, to;
     int lead;
@@ -302,7 +329,7 @@ static Val rows_of(Rows *r, Val v, int lead) {
   const Node *n = val_node(r->s->g, v);
   Node copy;
   Val to = 0;
-  if (n && r->n < MAX_ROWS_MEMO) {
+  if (n && r->n < MAX_ROWS_MEMO && !((int)v < r->nwhole && r->whole[v])) {
     copy = *n; /* building below moves the nodes */
     if (copy.op == OP_reshape)
       to = rows_reshape(r, &copy, lead);
@@ -330,6 +357,20 @@ static Val rows_of(Rows *r, Val v, int lead) {
   return to;
 }
 
+/* Values that an op reads which does not work row by row: attention needs the keys of all positions. */
+static void find_whole(Rows *r) {
+  const Graph *g = r->s->g;
+  r->nwhole = g->nvals;
+  r->whole = NEW_ARRAY(g->mod->arena, bool, g->nvals);
+  for (int i = g->nnodes - 1; i >= 0; i--) {
+    const Node *n = &g->nodes[i];
+    bool by_rows = op_info[n->op].ew || n->op == OP_contract || n->op == OP_broadcast || n->op == OP_reshape ||
+                   n->op == OP_sum || n->op == OP_rowmax;
+    for (int k = 0; k < n->nargs; k++)
+      if (!by_rows || r->whole[n->res]) r->whole[n->args[k]] = true;
+  }
+}
+
 /* gather(f(x), i) -> f(gather(x, i)) for f that works row by row, when fewer rows are taken than there are: the logits of one
  * position need the last layers at that position alone. */
 static Val gather(Simplify *s, const Want *w) {
@@ -338,6 +379,7 @@ static Val gather(Simplify *s, const Want *w) {
   if (index.rank != 1 || index.dim[0].sym || table.dim[0].sym || index.dim[0].n >= table.dim[0].n || !n) return 0;
   if (n->op != OP_reshape && n->op != OP_contract && !op_info[n->op].ew) return 0;
   Rows r = {.s = s, .index = w->arg[1], .rows = table.dim[0].n, .at = w->at};
+  find_whole(&r);
   Val v = rows_of(&r, w->arg[0], 1);
   return r.moved ? v : 0;
 }
@@ -351,6 +393,7 @@ static Val rules(Simplify *s, const Want *w) {
   case OP_reshape: return reshape(s, w);
   case OP_cast: return cast(s, w);
   case OP_transpose: return transpose(s, w);
+  case OP_sum: return sum(s, w);
   case OP_gather: return gather(s, w);
   default: return 0;
   }
@@ -372,8 +415,10 @@ static Val build(Simplify *s, Want w) {
 static bool simplify(Module *into, const Graph *g) {
   Rewrite r = rewrite_begin(into, g);
   Simplify s = {.g = r.to};
+  bool *live = rewrite_live(g, into->arena);
   for (int i = 0; i < g->nnodes; i++) {
     const Node *n = &g->nodes[i];
+    if (n->nres == 0 || !live[n->res]) continue;
     if (n->nargs > 3 || n->nres != 1) {
       if (!rewrite_copy(&r, n)) return false;
       continue;
