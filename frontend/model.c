@@ -428,6 +428,7 @@ static bool resolve_params(Reader *r, Model *m) {
     m->params[n].name = b->param[i].name;
     m->params[n].span = b->param[i].at;
     ok &= param_resolve(&r->names, &b->param[i], val_type(b->g, b->param_val[i]), NULL, 0, &m->params[n]);
+    val_input(b->g, b->param_val[i])->decay = m->params[n].decay;
   }
   for (int i = 0; i < b->norder; i++) {
     const Instance *inst = b->order[i];
@@ -438,6 +439,7 @@ static bool resolve_params(Reader *r, Model *m) {
       m->params[n].span = s->at;
       if (inst->block->failed) continue; /* said for an earlier index */
       bool good = param_resolve(&r->names, s, val_type(b->g, inst->param[k]), &local, inst->index >= 0, &m->params[n]);
+      val_input(b->g, inst->param[k])->decay = m->params[n].decay;
       inst->block->failed = !good;
       ok &= good;
     }
