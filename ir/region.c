@@ -43,7 +43,7 @@ static void relate(Solve *so, const Node *n) {
   const Graph *g = so->g;
   Space *s = so->s;
   Val r = n->res;
-  int8_t m[MAX_RANK];
+  int8_t m[MAX_RANK] = {0};
   int rank = val_type(g, r).rank;
   if (op_info[n->op].ew || n->op == OP_cast || n->op == OP_stop || n->op == OP_valid) {
     const int8_t *from = s->known[r] ? s->map[r] : NULL;
@@ -146,10 +146,17 @@ bool space_solve(const Graph *g, Val anchor, Arena *a, Space *s) {
   int8_t id[MAX_RANK];
   for (int i = 0; i < MAX_RANK; i++) id[i] = (int8_t)i;
   learn(&so, anchor, id);
-  while (so.changed && !so.conflict) {
-    so.changed = false;
-    for (int i = 0; i < g->nnodes; i++) relate(&so, &g->nodes[i]);
-    for (int i = g->nnodes - 1; i >= 0; i--) relate(&so, &g->nodes[i]);
+  for (;;) {
+    while (so.changed && !so.conflict) {
+      so.changed = false;
+      for (int i = 0; i < g->nnodes; i++) relate(&so, &g->nodes[i]);
+      for (int i = g->nnodes - 1; i >= 0; i--) relate(&so, &g->nodes[i]);
+    }
+    /* an output of the same shape that shares no value with the anchor's part walks along */
+    int i = 0;
+    while (i < g->noutputs && (s->known[g->outputs[i].val] || !shape_eq(val_type(g, g->outputs[i].val), t))) i++;
+    if (so.conflict || i == g->noutputs) break;
+    learn(&so, g->outputs[i].val, id);
   }
   make_groups(g, s);
   return !so.conflict;
@@ -163,7 +170,8 @@ Val region_anchor(const Graph *g) {
     const Node *n = &g->nodes[i];
     bool red = n->op == OP_sum || n->op == OP_rowmax || n->op == OP_pick;
     Val v = red ? n->args[0] : n->res;
-    int64_t size = type_elements(val_type(g, v));
+    Type t = val_type(g, v);
+    int64_t size = type_elements(t) * (MAX_RANK + 1) + t.rank; /* extents of 1 make ties: the most axes win */
     if ((red && !reduces) || (red == reduces && size > most)) {
       best = v;
       most = size;
