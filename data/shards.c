@@ -58,7 +58,7 @@ static bool out_flush(Out *o, Diags *err) {
 
 static bool out_add(Out *o, const void *bytes, size_t n, Diags *err) {
   if (o->n + n > BUFFER && !out_flush(o, err)) return false;
-  memcpy(o->at + o->n, bytes, n); /* n is small: an id, a header */
+  memcpy(o->at + o->n, bytes, n); /* n is below BUFFER: some ids, a header */
   o->n += n;
   return true;
 }
@@ -149,12 +149,17 @@ bool shards_document(Shards *s, Diags *err) {
 }
 
 bool shards_add(Shards *s, const uint32_t *ids, size_t n, Diags *err) {
-  for (size_t i = 0; i < n; i++) {
-    uint16_t narrow = (uint16_t)ids[i];
+  enum { SOME = 4096 };
+  uint16_t narrow[SOME];
+  for (size_t done = 0, k; done < n; done += k) {
     if (!make_room(s, err)) return false;
-    if (!out_add(&s->bin, s->width == 4 ? (const void *)&ids[i] : &narrow, (size_t)s->width, err)) return false;
-    s->file[s->nfile - 1].tokens++;
-    s->tokens++;
+    uint64_t *tokens = &s->file[s->nfile - 1].tokens;
+    k = n - done < SOME ? n - done : SOME;
+    if (k > s->most - *tokens) k = (size_t)(s->most - *tokens);
+    for (size_t i = 0; i < k; i++) narrow[i] = (uint16_t)ids[done + i];
+    if (!out_add(&s->bin, s->width == 4 ? (const void *)(ids + done) : narrow, k * (size_t)s->width, err)) return false;
+    *tokens += k;
+    s->tokens += k;
   }
   return true;
 }
