@@ -7,11 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Carried values of one loop: the most are 12 reductions of 64 lanes in vectors of 4 (lower_row.c). */
+enum { MAX_ITER = 256, MAX_DEPTH = 32 };
+
 typedef struct Loop {
   uint32_t ins; /* its `for` or `if` instruction */
   LLVMBasicBlockRef guard, body, exit;
   LLVMValueRef index;
-  LLVMValueRef next[64]; /* yielded values */
+  LLVMValueRef next[MAX_ITER]; /* yielded values */
   int niter;
 } Loop;
 
@@ -22,7 +25,7 @@ typedef struct Emit {
   LLVMValueRef *v;   /* by KV */
   LLVMValueRef *buf; /* base pointers */
   LLVMValueRef *results;
-  Loop loop[32];
+  Loop loop[MAX_DEPTH];
   int depth;
 } Emit;
 

@@ -26,6 +26,20 @@ static void collect_symbols(const Graph *g, Kernel *k) {
   }
 }
 
+/* What every lowering relies on. */
+static bool suits(const Graph *g, Diags *d, Span at) {
+  for (int v = 1; v < g->nvals; v++) {
+    DType dt = val_type(g, (Val)v).dt;
+    if (dt != DT_f32 && dt != DT_i32)
+      return diag_error(d, at, "region @%s: kernels of this target have no %s yet", g->name, dtype_name[dt]);
+  }
+  if (g->noutputs > MAX_OUTPUTS)
+    return diag_error(d, at, "region @%s has %d outputs; a kernel has at most %d", g->name, g->noutputs, MAX_OUTPUTS);
+  bool walks = !strcmp(g->region, "map") || !strcmp(g->region, "row") || !strcmp(g->region, "column") ||
+               !strcmp(g->region, "contract");
+  return !walks || region_fits(g, g->region);
+}
+
 bool lower_region(const Graph *region, const Target *t, KModule *into, Lowered *out) {
   Diags *d = region->mod->diags;
   const struct Lowering *l = NULL;
@@ -64,7 +78,7 @@ bool lower_region(const Graph *region, const Target *t, KModule *into, Lowered *
   for (int i = 0; i < region->noutputs; i++) out->bytes += (double)type_bytes(val_type(region, region->outputs[i].val));
   collect_symbols(region, k);
   int before = d->n;
-  bool ok = l->run(&lo);
+  bool ok = suits(region, d, out->span) && l->run(&lo);
   if (!ok && d->n == before)
     diag_error(d, out->span, "region @%s (%s): its values do not share one iteration space", region->name,
                region->region);

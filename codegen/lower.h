@@ -4,6 +4,8 @@
 #include "codegen/codegen.h"
 #include "ir/region.h"
 
+enum { MAX_OUTPUTS = 64 }; /* of a region */
+
 typedef struct Lower {
   const Graph *g;
   const Target *t;

@@ -76,7 +76,7 @@ static void block(Column *w) {
   }
   cursor_rows_reset(c);
   for (int j = 0; j < NV; j++) {
-    KV out[64], count = left(w, j);
+    KV out[MAX_OUTPUTS], count = left(w, j);
     cursor_begin(c, lanes, count);
     c->idx[c->vgroup] = k_add(k, w->from, k_ic(k, j * lanes));
     for (int s = 0; s < w->n; s++) cursor_set(c, w->sum[s], total[s * NV + j]);

@@ -46,6 +46,7 @@ typedef struct Contract {
   KV m, n, kk;            /* extents: all of M, last run of N, all of K */
   KV outer[2 * MAX_RANK]; /* indices of batch runs, then of N runs before the last */
   int mr, nv, lanes, nr, mc, nc, mb, kc;
+  int64_t kmax;   /* bound of K */
   int A, B, C, T; /* scratch */
 } Contract;
 
@@ -297,7 +298,7 @@ static void columns_of_row(Contract *w, Block *b, KV row, KV n, KV panel, bool m
   int buf = w->T >= 0 && !init ? w->T : w->C;
   KV at = k_add(k, k_mul(k, k_mul(k, panel, b->mp), k_ic(k, w->mr * w->nr)), k_mul(k, row, k_ic(k, w->nr)));
   for (int j = 0; j < w->nv; j++) {
-    KV nj = k_add(k, n, k_ic(k, j * w->lanes)), out[64];
+    KV nj = k_add(k, n, k_ic(k, j * w->lanes)), out[MAX_OUTPUTS];
     KV cell = k_add(k, at, k_ic(k, j * w->lanes));
     cursor_begin(c, w->lanes, masked ? k_sub(k, b->n1, nj) : 0);
     c->idx[c->vgroup] = nj;
@@ -356,11 +357,10 @@ static void block(Contract *w, Block *b) {
     walk(w, b, true);
   else
     fill(w, b, w->C, 0);
-  int64_t fixed;
-  bool single = k_const(k, w->kk, &fixed) && fixed <= CHAIN;
+  bool single = w->T < 0; /* the bound of K is one chain */
   KV chain = single ? k_ic(k, 0) : k_for(k, k_ic(k, 0), w->kk, CHAIN);
   KV chain_end = single ? w->kk : k_min(k, k_add(k, chain, k_ic(k, CHAIN)), w->kk);
-  if (single && fixed <= w->kc) {
+  if (single && w->kmax <= w->kc) {
     advance(w, b, chain, chain_end);
   } else {
     KV k0 = k_for(k, chain, chain_end, w->kc);
@@ -443,6 +443,7 @@ bool lower_contract(Lower *lo) {
   w.oc = cursor_new(lo, &w.out, w.out.ngroups - 1);
 
   int64_t bm = bound(&w.M, 0, w.M.n), bn = bound(&w.N, w.N.n - 1, w.N.n), bk = bound(&w.K, 0, w.K.n);
+  w.kmax = bk;
   schedule(&w, bm, bn, bk);
   w.A = k_scratch(k, "A", DT_f32, (int64_t)w.mc * w.kc + w.lanes * (w.mr + 1) + w.lanes);
   w.B = k_scratch(k, "B", DT_f32, (int64_t)w.nc * w.kc + (int64_t)w.lanes * w.nr);

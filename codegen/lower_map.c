@@ -5,7 +5,7 @@
 
 static void store_all(Cursor *c, KV at, void *unused) {
   const Graph *g = c->lo->g;
-  KV out[64];
+  KV out[MAX_OUTPUTS];
   (void)unused;
   c->idx[c->vgroup] = at;
   for (int i = 0; i < g->noutputs; i++) /* all loads before any store: outputs may share inputs' buffers */
@@ -16,6 +16,7 @@ static void store_all(Cursor *c, KV at, void *unused) {
 
 static void store_rows(Cursor *c) {
   const Graph *g = c->lo->g;
+  cursor_begin(c, 1, 0);
   for (int i = 0; i < g->noutputs; i++)
     if (!cursor_is_full(c, g->outputs[i].val)) cursor_store(c, i, cursor_value(c, g->outputs[i].val));
 }
@@ -47,7 +48,6 @@ bool lower_map(Lower *lo) {
     cursor_unflatten(&c, r, s.ngroups - 1);
     cursor_rows(&c);
     lower_lanes(&c, k_ic(k, 0), lower_extents(k, &s, s.ngroups - 1), store_all, NULL);
-    c.lanes = 1;
     store_rows(&c);
     k_end(k);
   }

@@ -134,6 +134,21 @@ static KV lane_stride(Cursor *c, Val v) {
   return stride;
 }
 
+/* Lane j's distance from the cursor's place; lanes beyond the count take the last valid element's. */
+static KV lane_offset(Cursor *c, int j) {
+  Kernel *k = c->lo->k;
+  return c->count ? k_min(k, k_ic(k, j), k_sub(k, c->count, k_ic(k, 1))) : k_ic(k, j);
+}
+
+/* x with a scalar in lane j (the first one in all of them). */
+static KV with_lane(Cursor *c, KV x, int j, KV scalar) {
+  Kernel *k = c->lo->k;
+  uint8_t mask[KIR_LANES];
+  KV e = k_splat(k, scalar, c->lanes);
+  for (int m = 0; m < c->lanes; m++) mask[m] = (uint8_t)(m == j ? c->lanes + m : m);
+  return x ? k_shuffle(k, x, e, mask, c->lanes) : e;
+}
+
 static KV load_value(Cursor *c, int buf, KV at, KV stride, bool full) {
   Kernel *k = c->lo->k;
   if (!full || c->lanes == 1) return k_load(k, buf, at, 1);
@@ -141,14 +156,9 @@ static KV load_value(Cursor *c, int buf, KV at, KV stride, bool full) {
   bool unit = k_const(k, stride, &one) && one == 1;
   if (unit) return c->count ? k_load_n(k, buf, at, c->count, c->lanes) : k_load(k, buf, at, c->lanes);
   if (!c->count) return k_load_s(k, buf, at, stride, c->lanes);
-  /* a strided tail: lanes beyond the count read the last valid element */
-  KV last = k_sub(k, c->count, k_ic(k, 1)), x = 0;
-  uint8_t mask[KIR_LANES];
-  for (int j = 0; j < c->lanes; j++) {
-    KV e = k_splat(k, k_load(k, buf, k_add(k, at, k_mul(k, k_min(k, k_ic(k, j), last), stride)), 1), c->lanes);
-    for (int m = 0; m < c->lanes; m++) mask[m] = (uint8_t)(m == j ? c->lanes + m : m);
-    x = x ? k_shuffle(k, x, e, mask, c->lanes) : e;
-  }
+  KV x = 0;
+  for (int j = 0; j < c->lanes; j++)
+    x = with_lane(c, x, j, k_load(k, buf, k_add(k, at, k_mul(k, lane_offset(c, j), stride)), 1));
   return x;
 }
 
@@ -194,6 +204,20 @@ static KV emit_pick(Cursor *c, const Node *n) {
   return k_f(k, K_select, k_nonneg(k, idx), x, k_fc(k, 0, 1));
 }
 
+/* Each lane its own index: lane by lane. */
+static KV emit_lanes(Cursor *c, Val v) {
+  Cursor at = *c;
+  KV x = 0;
+  at.lanes = 1;
+  at.count = 0;
+  for (int j = 0; j < c->lanes; j++) {
+    at.full = NEW_ARRAY(c->lo->tmp, KV, c->lo->g->nvals);
+    at.idx[c->vgroup] = k_add(c->lo->k, c->idx[c->vgroup], lane_offset(c, j));
+    x = with_lane(c, x, j, emit(&at, v, true));
+  }
+  return x;
+}
+
 static KV emit(Cursor *c, Val v, bool full) {
   const Graph *g = c->lo->g;
   Kernel *k = c->lo->k;
@@ -207,6 +231,9 @@ static KV emit(Cursor *c, Val v, bool full) {
     for (int i = 0; i < n->nargs; i++) a[i] = wide(c, n->args[i], full);
     return lower_math(k, info->value, a, lanes);
   }
+  if ((n->op == OP_gather || n->op == OP_valid || n->op == OP_onehot) && lanes > 1 &&
+      cursor_is_full(c, n->args[n->nargs - 1]))
+    return emit_lanes(c, v);
   switch (n->op) {
   case OP_const: return k_fc(k, node_attr(n, "value")->num, lanes);
   case OP_cast:

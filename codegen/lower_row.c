@@ -54,7 +54,7 @@ static void reduce_level(Cursor *c, Walk *w, KV cols) {
 
 static void store_columns(Cursor *c, KV at, void *unused) {
   const Graph *g = c->lo->g;
-  KV out[64];
+  KV out[MAX_OUTPUTS];
   (void)unused;
   c->idx[c->vgroup] = at;
   for (int i = 0; i < g->noutputs; i++)

@@ -1,0 +1,567 @@
+/* Every lowering, bit for bit against the exact evaluator: the numerical law, tested. Regions come from the generators
+ * below (sizes around every block, vector and tile edge) and from tests/kernels; all of one test are compiled in one
+ * module for each target. lanes=16 on a narrow machine is the schedule of a wide one, its vectors split by LLVM. */
+#include "kernel_harness.h"
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const targets[] = {"cpu:x86-64-v3", "cpu:x86-64-v3,lanes=16", "cpu:x86-64-v3,lanes=4", "cpu:native",
+                                      "cpu:x86-64-v4"};
+
+static void check_on(const char *target, const char *text) {
+  Text why = {0};
+  KernelSet s;
+  if (!kernels_build(&s, target, text, &why)) {
+    cr_expect(false, "%s: does not build\n%s", target, why.s);
+  } else {
+    if (!kernels_runnable(&s))
+      fprintf(stderr, "%s: compiled; skipped running: this machine can not\n", target);
+    else if (kernels_check(&s, 1, &why))
+      cr_expect(false, "%s:\n%s", target, why.s);
+    kernels_free(&s);
+  }
+  text_free(&why);
+}
+
+/* few: only the targets that differ most in schedule */
+static void check(Text *t, int ntargets) {
+  const char *only = getenv("KERNEL_TARGET"), *dump = getenv("KERNEL_TEXT");
+  if (dump) fprintf(stderr, "%s", t->s);
+  if (only)
+    check_on(only, t->s);
+  else
+    for (int i = 0; i < ntargets; i++) check_on(targets[i], t->s);
+  text_free(t);
+}
+
+static Text begin(const char *name) {
+  Text t = {0};
+  text_add(&t, "module \"%s\"\n", name);
+  return t;
+}
+
+/* ---- elementwise and map */
+
+Test(kernels, every_elementwise_op) {
+  Text t = begin("elementwise");
+  static const char *const arg[] = {"%a", "%a, %b", "%a, %b, %c"};
+  static const int sizes[] = {1, 7, 64, 1000, 5003};
+  for (int op = 0, k = 0; op < OP_COUNT; op++) {
+    if (!op_info[op].ew) continue;
+    for (int special = 0; special < 2; special++, k++) {
+      int n = sizes[k % LEN(sizes)];
+      text_add(&t,
+               "region map @%s.%s(%%a: f32[%d] data, %%b: f32[%d] data, %%c: f32[%d] data) {\n"
+               "  %%1 = %s %s : f32[%d]\n  return y=%%1\n}\n",
+               special ? "special" : "plain", op_info[op].name, n, n, n, op_info[op].name, arg[op_info[op].nargs - 1],
+               n);
+    }
+  }
+  check(&t, 5);
+}
+
+Test(kernels, map_regions) {
+  Text t = begin("map");
+  static const struct { int b, t, d; } size[] = {{1, 1, 1}, {2, 3, 5}, {3, 7, 64}, {2, 65, 100}, {1, 33, 129}};
+  for (int i = 0; i < LEN(size); i++) {
+    int B = size[i].b, T = size[i].t, D = size[i].d;
+    text_add(
+        &t,
+        "region map @cast.%d(%%x: f32[%d, %d, %d] data, %%d: f32[%d] data, %%td: f32[%d, %d] data, %%bt: f32[%d, %d] "
+        "data, %%b: f32[%d] data, %%s: f32 data, %%bd: f32[%d, %d] data) {\n",
+        i, B, T, D, D, T, D, B, T, B, B, D);
+    text_add(&t, "  %%1 = broadcast %%d {axes=[2]} : f32[%d, %d, %d]\n", B, T, D);
+    text_add(&t, "  %%2 = broadcast %%td {axes=[1, 2]} : f32[%d, %d, %d]\n", B, T, D);
+    text_add(&t, "  %%3 = broadcast %%bt {axes=[0, 1]} : f32[%d, %d, %d]\n", B, T, D);
+    text_add(&t, "  %%4 = broadcast %%b {axes=[0]} : f32[%d, %d, %d]\n", B, T, D);
+    text_add(&t, "  %%5 = broadcast %%s {axes=[]} : f32[%d, %d, %d]\n", B, T, D);
+    text_add(&t, "  %%6 = broadcast %%bd {axes=[0, 2]} : f32[%d, %d, %d]\n", B, T, D);
+    text_add(&t,
+             "  %%7 = mul %%x, %%1 : f32[%d, %d, %d]\n  %%8 = add %%7, %%2 : f32[%d, %d, %d]\n"
+             "  %%9 = div %%8, %%3 : f32[%d, %d, %d]\n  %%10 = sub %%9, %%4 : f32[%d, %d, %d]\n"
+             "  %%11 = mul %%10, %%5 : f32[%d, %d, %d]\n  %%12 = max %%11, %%6 : f32[%d, %d, %d]\n"
+             "  %%13 = mul %%12, %%s : f32[%d, %d, %d]\n  return y=%%13, z=%%8\n}\n",
+             B, T, D, B, T, D, B, T, D, B, T, D, B, T, D, B, T, D, B, T, D);
+    /* one group; a row vector alone; outputs of lower rank beside full ones */
+    text_add(&t,
+             "region map @flat.%d(%%x: f32[%d, %d, %d] data, %%s: f32 data) {\n  %%1 = gelu %%x : f32[%d, %d, %d]\n"
+             "  %%2 = exp %%s : f32\n  %%3 = mul %%1, %%2 : f32[%d, %d, %d]\n  return y=%%3, e=%%2\n}\n",
+             i, B, T, D, B, T, D, B, T, D);
+    text_add(&t,
+             "region map @tail.%d(%%bt: f32[%d, %d] data) {\n  %%1 = broadcast %%bt {axes=[0, 1]} : f32[%d, %d, %d]\n"
+             "  return y=%%1\n}\n",
+             i, B, T, B, T, D);
+    text_add(&t,
+             "region map @head.%d(%%d: f32[%d] data) {\n  %%1 = tanh %%d : f32[%d]\n"
+             "  %%2 = broadcast %%1 {axes=[2]} : f32[%d, %d, %d]\n  return y=%%2\n}\n",
+             i, D, D, B, T, D);
+    text_add(&t,
+             "region map @transpose.%d(%%x: f32[%d, %d, %d] data, %%z: f32[%d, %d, %d] data) {\n"
+             "  %%1 = transpose %%x {perm=[0, 2, 1]} : f32[%d, %d, %d]\n  %%2 = add %%1, %%z : f32[%d, %d, %d]\n"
+             "  return y=%%2\n}\n",
+             i, B, T, D, B, D, T, B, D, T, B, D, T);
+    text_add(&t,
+             "region map @transpose3.%d(%%x: f32[%d, %d, %d] data) {\n"
+             "  %%1 = transpose %%x {perm=[2, 0, 1]} : f32[%d, %d, %d]\n  %%2 = neg %%1 : f32[%d, %d, %d]\n"
+             "  return y=%%2, z=%%1\n}\n",
+             i, B, T, D, D, B, T, D, B, T);
+    text_add(&t,
+             "region map @gather.%d(%%w: f32[50, %d] data, %%i: i32[%d, %d] data, %%p: f32[%d, %d] data) {\n"
+             "  %%1 = gather %%w, %%i : f32[%d, %d, %d]\n  %%2 = broadcast %%p {axes=[1, 2]} : f32[%d, %d, %d]\n"
+             "  %%3 = add %%1, %%2 : f32[%d, %d, %d]\n  return y=%%3\n}\n",
+             i, D, B, T, T, D, B, T, D, B, T, D, B, T, D);
+    text_add(&t,
+             "region map @gather1.%d(%%w: f32[50] data, %%i: i32[%d, %d] data) {\n"
+             "  %%1 = gather %%w, %%i : f32[%d, %d]\n  return y=%%1\n}\n",
+             i, B, T, B, T);
+    text_add(&t,
+             "region map @gather3.%d(%%w: f32[9, %d, %d] data, %%i: i32[%d] data) {\n"
+             "  %%1 = gather %%w, %%i : f32[%d, %d, %d]\n  return y=%%1\n}\n",
+             i, T, D, B, B, T, D);
+    text_add(&t,
+             "region map @onehot.%d(%%i: i32[%d, %d] data, %%s: f32[%d, %d] data) {\n"
+             "  %%1 = onehot %%i : f32[%d, %d, %d]\n  %%2 = broadcast %%s {axes=[0, 1]} : f32[%d, %d, %d]\n"
+             "  %%3 = mul %%1, %%2 : f32[%d, %d, %d]\n  return y=%%3\n}\n",
+             i, B, T, B, T, B, T, D, B, T, D, B, T, D);
+    text_add(&t, "region map @valid.%d(%%i: i32[%d, %d] data) {\n  %%1 = valid %%i : f32[%d, %d]\n  return y=%%1\n}\n",
+             i, B, T, B, T);
+  }
+  text_add(&t, "region map @scalar(%%x: f32 data, %%y: f32 data) {\n  %%1 = add %%x, %%y : f32\n  %%2 = exp %%1 : f32\n"
+               "  return y=%%2, z=%%1\n}\n");
+  text_add(&t, "region map @constant(%%x: f32[77] data) {\n  %%1 = const {value=0.1} : f32\n"
+               "  %%2 = mul %%x, %%1 : f32[77]\n  return y=%%2\n}\n");
+  text_add(&t, "region map @fill(%%x: f32 data) {\n  %%1 = const {value=2.5} : f32\n"
+               "  %%2 = broadcast %%1 {axes=[]} : f32[3, 100]\n  return y=%%2\n}\n");
+  check(&t, 5);
+}
+
+/* ---- rows */
+
+static const int columns[] = {1, 3, 63, 64, 65, 100, 129, 768};
+
+Test(kernels, row_regions) {
+  Text t = begin("row");
+  for (int i = 0; i < LEN(columns); i++) {
+    int B = 2 + i % 2, T = i % 3 == 0 ? 1 : 4 + i, D = columns[i];
+    text_add(&t, "region row @layernorm.%d(%%x: f32[%d, %d, %d] data, %%w: f32[%d] param, %%b: f32[%d] param) {\n", i,
+             B, T, D, D, D);
+    text_add(&t, "  %%n = const {value=%.9g} : f32\n  %%eps = const {value=1e-5} : f32\n", 1.0 / D);
+    text_add(
+        &t,
+        "  %%1 = sum %%x {axes=[2]} : f32[%d, %d]\n  %%2 = mul %%1, %%n : f32[%d, %d]\n"
+        "  %%3 = broadcast %%2 {axes=[0, 1]} : f32[%d, %d, %d]\n  %%4 = sub %%x, %%3 : f32[%d, %d, %d]\n"
+        "  %%5 = square %%4 : f32[%d, %d, %d]\n  %%6 = sum %%5 {axes=[2]} : f32[%d, %d]\n"
+        "  %%7 = mul %%6, %%n : f32[%d, %d]\n  %%8 = add %%7, %%eps : f32[%d, %d]\n  %%9 = rsqrt %%8 : f32[%d, %d]\n"
+        "  %%10 = broadcast %%9 {axes=[0, 1]} : f32[%d, %d, %d]\n  %%11 = mul %%4, %%10 : f32[%d, %d, %d]\n"
+        "  %%12 = broadcast %%w {axes=[2]} : f32[%d, %d, %d]\n  %%13 = broadcast %%b {axes=[2]} : f32[%d, %d, %d]\n"
+        "  %%14 = mul %%11, %%12 : f32[%d, %d, %d]\n  %%15 = add %%14, %%13 : f32[%d, %d, %d]\n"
+        "  return y=%%15, mean=%%2, rstd=%%9\n}\n",
+        B, T, B, T, B, T, D, B, T, D, B, T, D, B, T, B, T, B, T, B, T, B, T, D, B, T, D, B, T, D, B, T, D, B, T, D, B,
+        T, D);
+    text_add(
+        &t,
+        "region row @rmsnorm.%d(%%x: f32[%d, %d] data, %%w: f32[%d] param) {\n"
+        "  %%n = const {value=0.01} : f32\n  %%1 = square %%x : f32[%d, %d]\n  %%2 = sum %%1 {axes=[1]} : f32[%d]\n"
+        "  %%3 = mul %%2, %%n : f32[%d]\n  %%4 = rsqrt %%3 : f32[%d]\n"
+        "  %%5 = broadcast %%4 {axes=[0]} : f32[%d, %d]\n  %%6 = mul %%x, %%5 : f32[%d, %d]\n"
+        "  %%7 = broadcast %%w {axes=[1]} : f32[%d, %d]\n  %%8 = mul %%6, %%7 : f32[%d, %d]\n  return y=%%8\n}\n",
+        i, T, D, D, T, D, T, T, T, T, D, T, D, T, D, T, D);
+    text_add(&t,
+             "region row @%s.softmax.%d(%%x: f32[%d, %d, %d] data) {\n  %%1 = rowmax %%x : f32[%d, %d]\n"
+             "  %%2 = broadcast %%1 {axes=[0, 1]} : f32[%d, %d, %d]\n  %%3 = sub %%x, %%2 : f32[%d, %d, %d]\n"
+             "  %%4 = exp %%3 : f32[%d, %d, %d]\n  %%5 = sum %%4 {axes=[2]} : f32[%d, %d]\n"
+             "  %%6 = broadcast %%5 {axes=[0, 1]} : f32[%d, %d, %d]\n  %%7 = div %%4, %%6 : f32[%d, %d, %d]\n"
+             "  return y=%%7\n}\n",
+             i % 2 ? "wide" : "special", i, B, T, D, B, T, B, T, D, B, T, D, B, T, D, B, T, B, T, D, B, T, D);
+    /* cross entropy: loss by pick, gradient by onehot, negative targets masked, rank 1 to rank 0 in a second region */
+    int M = B * T;
+    text_add(&t,
+             "region row @loss.%d(%%x: f32[%d, %d] data, %%t: i32[%d] data, %%g: f32 data) {\n"
+             "  %%1 = rowmax %%x : f32[%d]\n  %%2 = broadcast %%1 {axes=[0]} : f32[%d, %d]\n"
+             "  %%3 = sub %%x, %%2 : f32[%d, %d]\n  %%4 = exp %%3 : f32[%d, %d]\n  %%5 = sum %%4 {axes=[1]} : f32[%d]\n"
+             "  %%6 = log %%5 : f32[%d]\n  %%7 = add %%6, %%1 : f32[%d]\n  %%8 = pick %%x, %%t : f32[%d]\n"
+             "  %%9 = sub %%7, %%8 : f32[%d]\n  %%10 = valid %%t : f32[%d]\n  %%11 = mul %%9, %%10 : f32[%d]\n"
+             "  %%12 = onehot %%t : f32[%d, %d]\n  %%13 = broadcast %%5 {axes=[0]} : f32[%d, %d]\n"
+             "  %%14 = div %%4, %%13 : f32[%d, %d]\n  %%15 = sub %%14, %%12 : f32[%d, %d]\n"
+             "  %%16 = mul %%10, %%g : f32[%d]\n  %%17 = broadcast %%16 {axes=[0]} : f32[%d, %d]\n"
+             "  %%18 = mul %%15, %%17 : f32[%d, %d]\n  return loss=%%11, dx=%%18\n}\n",
+             i, M, D, M, M, M, D, M, D, M, D, M, M, M, M, M, M, M, M, D, M, D, M, D, M, D, M, M, D, M, D);
+    text_add(&t,
+             "region row @total.%d(%%x: f32[%d] data, %%s: f32 state) {\n  %%1 = sum %%x {axes=[0]} : f32\n"
+             "  %%2 = add %%s, %%1 : f32\n  return s=%%2\n}\n",
+             i, D);
+    text_add(&t,
+             "region row @all.%d(%%x: f32[%d, %d] data) {\n  %%1 = square %%x : f32[%d, %d]\n"
+             "  %%2 = sum %%1 {axes=[0, 1]} : f32\n  %%3 = sqrt %%2 : f32\n  return s=%%3\n}\n",
+             i, 1 + i, D, 1 + i, D);
+    text_add(&t,
+             "region row @some.%d(%%x: f32[3, %d, %d] data) {\n  %%1 = sum %%x {axes=[1, 2]} : f32[3]\n"
+             "  return s=%%1\n}\n",
+             i, 1 + i, D);
+  }
+  /* more than one vector of reductions at one level */
+  text_add(&t, "region row @many(%%x: f32[5, 77] data) {\n");
+  for (int i = 0; i < 10; i++) {
+    text_add(&t, "  %%c%d = const {value=%d} : f32\n  %%a%d = mul %%x, %%c%d : f32[5, 77]\n", i, i, i, i);
+    text_add(&t, "  %%s%d = sum %%a%d {axes=[1]} : f32[5]\n", i, i);
+  }
+  text_add(&t, "  return s0=%%s0");
+  for (int i = 1; i < 10; i++) text_add(&t, ", s%d=%%s%d", i, i);
+  text_add(&t, "\n}\n");
+  text_add(&t, "region row @vocabulary(%%x: f32[3, 50257] data, %%t: i32[3] data) {\n"
+               "  %%1 = rowmax %%x : f32[3]\n  %%2 = broadcast %%1 {axes=[0]} : f32[3, 50257]\n"
+               "  %%3 = sub %%x, %%2 : f32[3, 50257]\n  %%4 = exp %%3 : f32[3, 50257]\n"
+               "  %%5 = sum %%4 {axes=[1]} : f32[3]\n  %%6 = pick %%4, %%t : f32[3]\n  %%7 = div %%6, %%5 : f32[3]\n"
+               "  return p=%%7\n}\n");
+  check(&t, 5);
+}
+
+/* ---- columns */
+
+Test(kernels, column_regions) {
+  Text t = begin("column");
+  static const struct {
+    int b, t, d;
+  } size[] = {{1, 1, 1},    {2, 3, 5},    {3, 7, 64},   {2, 65, 33},  {4, 5, 129},
+              {1, 100, 31}, {3, 1400, 9}, {1, 4096, 8}, {1, 4097, 3}, {3, 3000, 40}};
+  for (int i = 0; i < LEN(size); i++) {
+    int B = size[i].b, T = size[i].t, D = size[i].d;
+    text_add(&t,
+             "region column @bias.%d(%%x: f32[%d, %d, %d] data, %%g: f32[%d] state) {\n"
+             "  %%1 = sum %%x {axes=[0, 1]} : f32[%d]\n  %%2 = add %%g, %%1 : f32[%d]\n  return g=%%2\n}\n",
+             i, B, T, D, D, D, D);
+    text_add(&t,
+             "region column @norm.%d(%%x: f32[%d, %d] data, %%dy: f32[%d, %d] data, %%mean: f32[%d] data, %%rstd: "
+             "f32[%d] data) {\n"
+             "  %%1 = broadcast %%mean {axes=[0]} : f32[%d, %d]\n  %%2 = sub %%x, %%1 : f32[%d, %d]\n"
+             "  %%3 = broadcast %%rstd {axes=[0]} : f32[%d, %d]\n  %%4 = mul %%2, %%3 : f32[%d, %d]\n"
+             "  %%5 = mul %%4, %%dy : f32[%d, %d]\n  %%6 = sum %%5 {axes=[0]} : f32[%d]\n"
+             "  %%7 = sum %%dy {axes=[0]} : f32[%d]\n  return dw=%%6, db=%%7\n}\n",
+             i, T, D, T, D, T, T, T, D, T, D, T, D, T, D, T, D, D, D);
+    text_add(&t,
+             "region column @middle.%d(%%x: f32[%d, %d, %d] data) {\n  %%1 = sum %%x {axes=[1]} : f32[%d, %d]\n"
+             "  %%2 = tanh %%1 : f32[%d, %d]\n  return y=%%2, s=%%1\n}\n",
+             i, B, T, D, B, D, B, D);
+    text_add(&t,
+             "region column @first.%d(%%x: f32[%d, %d, %d] data) {\n  %%1 = sum %%x {axes=[0]} : f32[%d, %d]\n"
+             "  return s=%%1\n}\n",
+             i, T, B, D, B, D);
+    if (T * B <= 400)
+      text_add(&t,
+               "region column @outer.%d(%%x: f32[%d, 3, %d, %d] data) {\n  %%1 = sum %%x {axes=[0, 2]} : f32[3, %d]\n"
+               "  return s=%%1\n}\n",
+               i, B, T, D, D);
+  }
+  check(&t, 5);
+}
+
+/* ---- contractions */
+
+typedef struct Shape {
+  const char *rule;
+  const char *dims; /* "m=37 n=16 k=65"; "m<8" is a symbol with bound 8 */
+} Shape;
+
+/* The extent of a letter as text: "37", or "M<=8". */
+static void extent(Text *t, const char *dims, char letter) {
+  for (const char *p = dims; *p; p++) {
+    if (*p != letter || (p[1] != '=' && p[1] != '<')) continue;
+    if (p[1] == '<') text_add(t, "%c<=", letter - 'a' + 'A');
+    text_add(t, "%d", atoi(p + 2));
+    return;
+  }
+  cr_assert(false, "no extent for %c in %s", letter, dims);
+}
+
+static void type(Text *t, const char *dims, const char *letters, size_t n) {
+  text_add(t, "f32[");
+  for (size_t i = 0; i < n; i++) {
+    if (i) text_add(t, ", ");
+    extent(t, dims, letters[i]);
+  }
+  text_add(t, "]");
+}
+
+static const char *const epilogues[] = {"plain", "gelu",      "residual", "state", "position",
+                                        "from",  "transpose", "gated",    "both"};
+
+static void contract(Text *t, const char *name, Shape s, const char *kind) {
+  const char *a = s.rule, *b = strchr(a, ',') + 1, *out = strchr(b, '>') + 1;
+  size_t na = (size_t)(b - a - 1), nb = (size_t)(out - b - 2), no = strlen(out);
+  bool from = !strcmp(kind, "from"), transposed = !strcmp(kind, "transpose") || !strcmp(kind, "both"),
+       gated = !strcmp(kind, "gated") || !strcmp(kind, "both");
+  char ra[8] = {0}, rb[8] = {0};
+  for (size_t i = 0; i < na; i++) ra[i] = transposed ? a[na - 1 - i] : a[i];
+  for (size_t i = 0; i < nb; i++) rb[i] = transposed ? b[nb - 1 - i] : b[i];
+  text_add(t, "region contract @%s(%%a: ", name);
+  type(t, s.dims, ra, na);
+  text_add(t, " data, %%b: ");
+  type(t, s.dims, rb, nb);
+  text_add(t, " data");
+  if (gated) text_add(t, ", %%u: "), type(t, s.dims, ra, na), text_add(t, " data");
+  if (!strcmp(kind, "gelu")) text_add(t, ", %%bias: "), type(t, s.dims, out + no - 1, 1), text_add(t, " data");
+  if (!strcmp(kind, "position")) text_add(t, ", %%p: "), type(t, s.dims, out + no - 2, 2), text_add(t, " data");
+  if (!strcmp(kind, "residual")) text_add(t, ", %%r: "), type(t, s.dims, out, no), text_add(t, " data");
+  if (from || !strcmp(kind, "state")) text_add(t, ", %%g: "), type(t, s.dims, out, no), text_add(t, " state");
+  text_add(t, ") {\n");
+  const char *va = "a", *vb = "b";
+  if (gated) {
+    text_add(t, "  %%s = silu %%a : "), type(t, s.dims, ra, na);
+    text_add(t, "\n  %%su = mul %%s, %%u : "), type(t, s.dims, ra, na), text_add(t, "\n");
+    va = "su";
+  }
+  if (transposed) {
+    text_add(t, "  %%ta = transpose %%%s {perm=[", va);
+    for (size_t i = 0; i < na; i++) text_add(t, "%s%zu", i ? ", " : "", na - 1 - i);
+    text_add(t, "]} : "), type(t, s.dims, a, na);
+    text_add(t, "\n  %%tb = transpose %%b {perm=[");
+    for (size_t i = 0; i < nb; i++) text_add(t, "%s%zu", i ? ", " : "", nb - 1 - i);
+    text_add(t, "]} : "), type(t, s.dims, b, nb), text_add(t, "\n");
+    va = "ta", vb = "tb";
+  }
+  text_add(t, "  %%1 = contract%s %%%s, %%%s%s {rule=\"%s\"} : ", from ? "_from" : "", va, vb, from ? ", %g" : "",
+           s.rule);
+  type(t, s.dims, out, no);
+  text_add(t, "\n");
+#define NODE(...) (text_add(t, __VA_ARGS__), type(t, s.dims, out, no), text_add(t, "\n"))
+  if (!strcmp(kind, "gelu")) {
+    NODE("  %%2 = broadcast %%bias {axes=[%zu]} : ", no - 1);
+    NODE("  %%3 = add %%1, %%2 : ");
+    NODE("  %%4 = gelu_tanh %%3 : ");
+    text_add(t, "  return y=%%4, pre=%%3\n}\n");
+  } else if (!strcmp(kind, "position")) {
+    NODE("  %%2 = broadcast %%p {axes=[%zu, %zu]} : ", no - 2, no - 1);
+    NODE("  %%3 = add %%1, %%2 : ");
+    text_add(t, "  return y=%%3\n}\n");
+  } else if (!strcmp(kind, "residual")) {
+    NODE("  %%2 = add %%1, %%r : ");
+    text_add(t, "  return y=%%2\n}\n");
+  } else if (!strcmp(kind, "state")) {
+    NODE("  %%2 = add %%g, %%1 : ");
+    text_add(t, "  return g=%%2\n}\n");
+  } else {
+    text_add(t, "  return %s=%%1\n}\n", from ? "g" : "y");
+  }
+#undef NODE
+}
+
+/* All orders of letters. */
+static const Shape small[] = {
+    {"mk,nk->mn", "m=7 n=19 k=13"},
+    {"mk,kn->mn", "m=13 n=33 k=70"},
+    {"km,kn->mn", "m=25 n=17 k=9"},
+    {"km,nk->mn", "m=6 n=16 k=8"},
+    {"nk,mk->nm", "m=40 n=5 k=21"},
+    {"kn,mk->nm", "m=31 n=12 k=30"},
+    {"mk,nk->nm", "m=29 n=18 k=37"},
+    {"mk,kn->nm", "m=11 n=23 k=5"},
+    {"km,kn->nm", "m=65 n=3 k=64"},
+    {"btd,hed->bthe", "b=2 t=7 h=3 e=5 d=12"},
+    {"bthe,dhe->btd", "b=2 t=7 h=3 e=5 d=21"},
+    {"bthd,bte->hde", "b=2 t=9 h=3 d=5 e=17"},
+    {"bte,bthd->hde", "b=2 t=9 h=3 d=17 e=5"},
+    {"bte,fe->btf", "b=3 t=5 e=31 f=20"},
+    {"btf,fe->bte", "b=3 t=5 e=31 f=20"},
+    {"btf,bte->fe", "b=3 t=5 e=31 f=20"},
+    {"bmk,bkn->bmn", "b=3 m=8 k=11 n=9"},
+    {"bmk,bnk->bmn", "b=3 m=8 k=11 n=9"},
+    {"mbk,bkn->mbn", "b=3 m=8 k=11 n=9"},
+    {"mbk,bkn->bmn", "b=2 m=1 k=1 n=1"},
+    {"mk,nk->mn", "m=1 n=1 k=1"},
+    {"mk,nk->mn", "m=1 n=100 k=5"},
+    {"mk,kn->mn", "m=100 n=1 k=5"},
+    {"mkl,lkn->mn", "m=10 n=17 k=4 l=7"},
+    {"mkl,nlk->mn", "m=10 n=17 k=4 l=7"},
+    {"bthe,bshe->bhts", "b=2 t=7 h=2 e=9 s=10"},
+    {"bhts,bshe->bthe", "b=2 t=7 h=2 e=9 s=10"},
+};
+
+Test(kernels, contract_rules) {
+  Text t = begin("rules");
+  char name[64];
+  for (int i = 0; i < LEN(small); i++)
+    for (int e = 0; e < LEN(epilogues); e++) {
+      if (e > 0 && (i + e) % 3) continue; /* every kind meets every third rule */
+      snprintf(name, sizeof name, "%s.%d", epilogues[e], i);
+      contract(&t, name, small[i], epilogues[e]);
+    }
+  check(&t, 5);
+}
+
+/* Around the blocks: K of the chain's restart, M and N beyond mb, mc, nc. */
+static const Shape large[] = {
+    {"mk,nk->mn", "m=13 n=50 k=768"},  {"mk,kn->mn", "m=7 n=33 k=4095"},  {"km,kn->mn", "m=19 n=17 k=4096"},
+    {"mk,nk->mn", "m=6 n=16 k=4097"},  {"mk,kn->mn", "m=14 n=35 k=9000"}, {"km,kn->mn", "m=37 n=5 k=9000"},
+    {"mk,nk->mn", "m=1100 n=19 k=9"},  {"mk,kn->mn", "m=5 n=1100 k=400"}, {"km,kn->mn", "m=300 n=530 k=70"},
+    {"mk,nk->mn", "m=1 n=700 k=385"},  {"mk,nk->nm", "m=1030 n=12 k=33"}, {"bthd,bte->hde", "b=3 t=1500 h=2 d=3 e=17"},
+    {"mk,kn->mn", "m=1025 n=513 k=3"},
+};
+
+Test(kernels, contract_sizes) {
+  Text t = begin("sizes");
+  char name[64];
+  for (int i = 0; i < LEN(large); i++) {
+    int e = i % 6;
+    if (e == 5 && i != 11) e = 8; /* contract_from has at most 4096 products */
+    if (i == 11) e = 3;
+    snprintf(name, sizeof name, "%s.%d", epilogues[e], i);
+    contract(&t, name, large[i], epilogues[e]);
+  }
+  contract(&t, "from.4096", (Shape){"mk,nk->mn", "m=20 n=40 k=4096"}, "from");
+  contract(&t, "from.1000", (Shape){"km,kn->mn", "m=130 n=40 k=1000"}, "from");
+  check(&t, 5);
+}
+
+Test(kernels, contract_random) {
+  static const char *const rules[] = {"mk,nk->mn", "mk,kn->mn", "km,kn->mn", "km,nk->mn", "mk,nk->nm", "kn,mk->nm"};
+  Text t = begin("random");
+  uint32_t seed = 7;
+#define RANDOM(n) ((seed = seed * 1664525u + 1013904223u) >> 8) % (n)
+  for (int i = 0; i < 40; i++) {
+    char name[64], dims[64];
+    unsigned m = 1 + RANDOM(100), n = 1 + RANDOM(100), k = 1 + RANDOM(300), e = RANDOM(LEN(epilogues));
+    snprintf(name, sizeof name, "%s.%d", epilogues[e], i);
+    snprintf(dims, sizeof dims, "m=%u n=%u k=%u", m, n, k);
+    contract(&t, name, (Shape){rules[i % LEN(rules)], dims}, epilogues[e]);
+  }
+#undef RANDOM
+  check(&t, 3);
+}
+
+/* ---- attention */
+
+static void attend(Text *t, int i, const char *B, const char *T, const char *S, int H, int G, int E, int causal) {
+  text_add(t, "region attend @attend.%d(%%q: f32[%s, %s, %d, %d] data, %%k: f32[%s, %s, %d, %d] data, ", i, B, T, H, E,
+           B, S, G, E);
+  text_add(t, "%%v: f32[%s, %s, %d, %d] data) {\n", B, S, G, E);
+  text_add(t, "  %%o, %%l = attend %%q, %%k, %%v {causal=%d, scale=0.3} : f32[%s, %s, %d, %d], f32[%s, %d, %s]\n",
+           causal, B, T, H, E, B, H, T);
+  text_add(t, i % 4 == 3 ? "  return o=%%o\n}\n" : "  return o=%%o, l=%%l\n}\n");
+  text_add(t, "region attend_grad @grad.%d(%%q: f32[%s, %s, %d, %d] data, %%k: f32[%s, %s, %d, %d] data, ", i, B, T, H,
+           E, B, S, G, E);
+  text_add(t, "%%v: f32[%s, %s, %d, %d] data, %%o: f32[%s, %s, %d, %d] data, %%l: f32[%s, %d, %s] data, ", B, S, G, E,
+           B, T, H, E, B, H, T);
+  text_add(t, "%%do: f32[%s, %s, %d, %d] data) {\n  %%dq, %%dk, %%dv = attend_grad %%q, %%k, %%v, %%o, %%l, %%do ", B,
+           T, H, E);
+  text_add(t, "{causal=%d, scale=0.3} : f32[%s, %s, %d, %d], f32[%s, %s, %d, %d], f32[%s, %s, %d, %d]\n", causal, B, T,
+           H, E, B, S, G, E, B, S, G, E);
+  text_add(t, "  return dq=%%dq, dk=%%dk, dv=%%dv\n}\n");
+}
+
+Test(kernels, attention) {
+  static const struct {
+    int b, t, s, h, g, e;
+  } size[] = {{1, 1, 1, 1, 1, 8},    {2, 5, 5, 2, 2, 16},    {1, 63, 63, 2, 1, 32}, {2, 64, 64, 2, 2, 64},
+              {1, 65, 65, 3, 1, 48}, {2, 130, 130, 2, 2, 8}, {1, 70, 40, 2, 1, 16}, {1, 40, 150, 2, 2, 20},
+              {1, 1, 100, 4, 2, 64}, {1, 67, 67, 2, 2, 128}, {1, 12, 12, 6, 2, 6},  {1, 7, 200, 1, 1, 3}};
+  Text t = begin("attention");
+  char B[16], T[16], S[16];
+  for (int i = 0, k = 0; i < LEN(size); i++)
+    for (int causal = 0; causal < 2; causal++, k++) {
+      snprintf(B, sizeof B, "%d", size[i].b), snprintf(T, sizeof T, "%d", size[i].t);
+      snprintf(S, sizeof S, "%d", size[i].s);
+      attend(&t, k, B, T, S, size[i].h, size[i].g, size[i].e, causal);
+    }
+  check(&t, 5);
+}
+
+/* ---- scatter and rope */
+
+Test(kernels, scatter_add_and_rope) {
+  Text t = begin("scatter");
+  static const int width[] = {1, 5, 16, 33, 100, 768};
+  for (int i = 0; i < LEN(width); i++) {
+    int D = width[i];
+    text_add(&t,
+             "region scatter_add @scatter.%d(%%w: f32[9, %d] state, %%i: i32[2, 17] data, %%u: f32[2, 17, %d] data) {\n"
+             "  %%1 = scatter_add %%w, %%i, %%u : f32[9, %d]\n  return w=%%1\n}\n",
+             i, D, D, D);
+  }
+  text_add(&t, "region scatter_add @scatter3(%%w: f32[4, 3, 7] state, %%i: i32[30] data, %%u: f32[30, 3, 7] data) {\n"
+               "  %%1 = scatter_add %%w, %%i, %%u : f32[4, 3, 7]\n  return w=%%1\n}\n");
+  text_add(&t, "region scatter_add @scatter1(%%w: f32[50] state, %%i: i32[300] data, %%u: f32[300] data) {\n"
+               "  %%1 = scatter_add %%w, %%i, %%u : f32[50]\n  return w=%%1\n}\n");
+  static const int head[] = {2, 6, 8, 30, 64, 128};
+  for (int i = 0; i < LEN(head); i++)
+    for (int pairs = 0; pairs < 2; pairs++)
+      for (int inverse = 0; inverse < 2; inverse++) {
+        int E = head[i], T = 5 + i, H = 1 + i % 3;
+        text_add(
+            &t,
+            "region rope @rope.%d.%d.%d(%%x: f32[2, %d, %d, %d] data, %%c: f32[40, %d] data, %%s: f32[40, %d] data, "
+            "%%p: i32[%d] data) {\n"
+            "  %%1 = rope %%x, %%c, %%s, %%p {style=\"%s\", inverse=%d} : f32[2, %d, %d, %d]\n  return y=%%1\n}\n",
+            i, pairs, inverse, T, H, E, E / 2, E / 2, T, pairs ? "pairs" : "half", inverse, T, H, E);
+      }
+  check(&t, 5);
+}
+
+/* ---- symbolic extents: one compile, several sizes */
+
+Test(kernels, symbolic_extents) {
+  Text t = begin("symbolic");
+  text_add(&t,
+           "region map @map(%%x: f32[B<=8, T<=70, 33] data, %%p: f32[T<=70, 33] data, %%d: f32[33] data) {\n"
+           "  %%1 = broadcast %%p {axes=[1, 2]} : f32[B<=8, T<=70, 33]\n  %%2 = add %%x, %%1 : f32[B<=8, T<=70, 33]\n"
+           "  %%3 = broadcast %%d {axes=[2]} : f32[B<=8, T<=70, 33]\n  %%4 = mul %%2, %%3 : f32[B<=8, T<=70, 33]\n"
+           "  return y=%%4\n}\n");
+  text_add(&t, "region map @lanes(%%x: f32[B<=8, T<=70] data, %%z: f32[T<=70, B<=8] data) {\n"
+               "  %%1 = transpose %%z {perm=[1, 0]} : f32[B<=8, T<=70]\n  %%2 = add %%x, %%1 : f32[B<=8, T<=70]\n"
+               "  return y=%%2\n}\n");
+  text_add(&t,
+           "region map @flat(%%x: f32[B<=8, T<=70] data) {\n  %%1 = gelu %%x : f32[B<=8, T<=70]\n  return y=%%1\n}\n");
+  text_add(&t, "region row @row(%%x: f32[B<=8, T<=300] data) {\n  %%1 = rowmax %%x : f32[B<=8]\n"
+               "  %%2 = broadcast %%1 {axes=[0]} : f32[B<=8, T<=300]\n  %%3 = sub %%x, %%2 : f32[B<=8, T<=300]\n"
+               "  %%4 = exp %%3 : f32[B<=8, T<=300]\n  %%5 = sum %%4 {axes=[1]} : f32[B<=8]\n"
+               "  %%6 = broadcast %%5 {axes=[0]} : f32[B<=8, T<=300]\n  %%7 = div %%4, %%6 : f32[B<=8, T<=300]\n"
+               "  return y=%%7\n}\n");
+  text_add(
+      &t, "region row @total(%%x: f32[B<=8, T<=300] data) {\n  %%1 = sum %%x {axes=[0, 1]} : f32\n  return s=%%1\n}\n");
+  text_add(&t, "region column @column(%%x: f32[B<=80, T<=70, 19] data) {\n  %%1 = sum %%x {axes=[0, 1]} : f32[19]\n"
+               "  return s=%%1\n}\n");
+  text_add(&t, "region column @wide(%%x: f32[B<=8, T<=70] data) {\n  %%1 = sum %%x {axes=[0]} : f32[T<=70]\n"
+               "  return s=%%1\n}\n");
+  contract(&t, "linear", (Shape){"btd,ed->bte", "b<8 t<70 d=33 e=21"}, "gelu");
+  contract(&t, "heads", (Shape){"btd,hed->bthe", "b<8 t<70 d=20 h=3 e=8"}, "plain");
+  contract(&t, "weights", (Shape){"btd,bte->de", "b<8 t<70 d=20 e=19"}, "state");
+  contract(&t, "chains", (Shape){"btd,bte->de", "b<80 t<70 d=9 e=19"}, "plain");
+  contract(&t, "scores", (Shape){"bthe,bshe->bhts", "b<3 t<20 s<30 h=2 e=9"}, "plain");
+  contract(&t, "both", (Shape){"tk,sk->ts", "t<70 s<90 k<50"}, "both");
+  contract(&t, "from", (Shape){"btd,bte->de", "b<8 t<70 d=20 e=19"}, "from");
+  attend(&t, 0, "B<=3", "T<=70", "T<=70", 2, 1, 16, 1);
+  attend(&t, 1, "B<=3", "T<=70", "S<=140", 2, 2, 12, 0);
+  text_add(&t, "region rope @rope(%%x: f32[B<=3, T<=70, 2, 8] data, %%c: f32[70, 4] data, %%s: f32[70, 4] data, "
+               "%%p: i32[T<=70] data) {\n"
+               "  %%1 = rope %%x, %%c, %%s, %%p {style=\"half\"} : f32[B<=3, T<=70, 2, 8]\n  return y=%%1\n}\n");
+  text_add(&t,
+           "region scatter_add @scatter(%%w: f32[9, 20] state, %%i: i32[B<=8, T<=70] data, %%u: f32[B<=8, T<=70, 20] "
+           "data) {\n  %%1 = scatter_add %%w, %%i, %%u : f32[9, 20]\n  return w=%%1\n}\n");
+  check(&t, 5);
+}
+
+/* ---- files */
+
+Test(kernels, files) {
+  DIR *dir = opendir("tests/kernels");
+  cr_assert(dir != NULL, "tests/kernels: run from the project's root");
+  int n = 0;
+  for (struct dirent *e; (e = readdir(dir));) {
+    size_t len = strlen(e->d_name);
+    if (len < 4 || strcmp(e->d_name + len - 3, ".ir") != 0) continue;
+    char path[512];
+    snprintf(path, sizeof path, "tests/kernels/%s", e->d_name);
+    FILE *f = fopen(path, "rb");
+    cr_assert(f != NULL);
+    Text t = {0};
+    char block[4096];
+    for (size_t got; (got = fread(block, 1, sizeof block, f)) > 0;) text_write(&t, block, got);
+    fclose(f);
+    n++;
+    check(&t, 5);
+  }
+  closedir(dir);
+  cr_assert(n > 0, "no file in tests/kernels");
+}
