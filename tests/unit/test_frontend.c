@@ -2,7 +2,7 @@
  * bad input of tests/frontend is refused with the diagnostics in its .txt file (INK_BLESS=1 writes them anew).
  *
  * Lines at the head of a bad input speak to this test: "# set: dims.layers=2", "# seq: 16". */
-#include "frontend/frontend.h"
+#include "frontend/build.h"
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <errno.h>
@@ -440,4 +440,39 @@ Test(frontend, damaged_models) {
     arena_free(own);
   }
   remove(path);
+}
+
+/* ---- documentation */
+
+/* The complete models in the documentation load. */
+Test(frontend, documented_models_load) {
+  static const char *const page[] = {"docs/model-language.md", "docs/add-a-model.md"};
+  for (int i = 0; i < LEN(page); i++) {
+    char *text = read_text(page[i]);
+    int models = 0;
+    for (const char *p = text; p && (p = strstr(p, "```yaml\n"));) {
+      p += 8;
+      const char *end = strstr(p, "```");
+      cr_assert(end != NULL);
+      load_text(arena_strndup(a, p, (size_t)(end - p)));
+      models++;
+      p = end + 3;
+    }
+    cr_assert(ge(int, models, 1), "%s", page[i]);
+  }
+}
+
+/* Every built-in function has its row in the documentation. */
+Test(frontend, functions_are_documented) {
+  char *text = read_text("docs/model-language.md");
+  for (int i = 0; i < builtin_count; i++)
+    cr_assert(strstr(text, arena_printf(a, "| `%s(", builtin_table[i].name)) != NULL, "%s", builtin_table[i].name);
+  const char *ops = strstr(text, "`add sub");
+  for (int i = 1; i < OP_COUNT; i++)
+    if (op_info[i].ew) cr_assert(strstr(ops, op_info[i].name) != NULL, "%s", op_info[i].name);
+  char *prelude = read_text("frontend/prelude.def");
+  for (const char *p = prelude; (p = strstr(p, "\"def ")); p += 5) {
+    const char *name = arena_strndup(a, p + 5, strcspn(p + 5, ":")); /* with its arguments */
+    cr_assert(strstr(text, arena_printf(a, "`%s`", name)) != NULL, "%s", name);
+  }
 }
