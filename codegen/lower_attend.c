@@ -107,7 +107,7 @@ void attend_zero(Attend *w, int buf, KV at) {
 typedef struct Forward {
   int q, kbuf, v, o, lse; /* buffers */
   int KT, P, O, M, L, C;  /* scratch: packed keys; scores; per row: o, max, sum, correction */
-  KV block, i0;           /* key block; first query row of the tile */
+  KV block, i0, last;     /* key block; first query row of the tile; last row of its run */
   KV row[TILE_ROWS];      /* row numbers, clamped */
 } Forward;
 
@@ -116,7 +116,7 @@ static void softmax_row(Attend *w, Forward *f, KV r) {
   Kernel *k = w->k;
   int lanes = w->lanes, nv = KEYS / lanes;
   KV s[KEYS], p[KEYS], base = k_mul(k, r, k_ic(k, KEYS)), key0 = k_mul(k, f->block, k_ic(k, KEYS));
-  KV i = k_min(k, k_add(k, f->i0, r), k_sub(k, w->T, k_ic(k, 1)));
+  KV i = k_min(k, k_add(k, f->i0, r), f->last);
   KV end = w->causal ? k_min(k, k_add(k, i, k_ic(k, 1)), w->S) : w->S, valid = k_sub(k, end, key0);
   KV scale = k_fc(k, w->scale, lanes);
   for (int j = 0; j < nv; j++) {
@@ -127,6 +127,7 @@ static void softmax_row(Attend *w, Forward *f, KV r) {
   KV c = lower_math(k, "exp(a)", (KV[]){k_f(k, K_fsub, m, m2, 0)}, 1), wide = k_splat(k, m2, lanes);
   for (int j = 0; j < nv; j++) {
     p[j] = lower_math(k, "exp(a)", (KV[]){k_f(k, K_fsub, s[j], wide, 0)}, lanes);
+    p[j] = k_keep_n(k, p[j], k_sub(k, valid, k_ic(k, j * lanes)), 0); /* exp(-inf) unless m is -inf or NaN */
     k_store(k, f->P, k_add(k, base, k_ic(k, j * lanes)), p[j]);
   }
   KV l = k_f(k, K_fmul, k_load(k, f->L, r, 1), c, 0);
@@ -196,10 +197,14 @@ bool lower_attend(Lower *lo) {
   w.b = k_i2(k, K_idiv, u, w.H), w.h = k_i2(k, K_imod, u, w.H);
   w.g = k_i2(k, K_idiv, w.h, k_i2(k, K_idiv, w.H, w.G));
   attend_pack(&w, f.kbuf, f.KT);
-  f.i0 = k_for(k, k_ic(k, 0), w.T, w.rows);
-  KV a_at[TILE_ROWS], last = k_sub(k, w.T, one);
+  /* under a causal mask the rows of a tile need the same key blocks: tiles do not straddle multiples of 64 */
+  KV run = w.causal ? k_for(k, k_ic(k, 0), w.T, KEYS) : k_ic(k, 0);
+  KV run_end = w.causal ? k_min(k, k_add(k, run, k_ic(k, KEYS)), w.T) : w.T;
+  f.last = k_sub(k, run_end, one);
+  f.i0 = k_for(k, run, run_end, w.rows);
+  KV a_at[TILE_ROWS];
   for (int r = 0; r < w.rows; r++) {
-    f.row[r] = k_min(k, k_add(k, f.i0, k_ic(k, r)), last);
+    f.row[r] = k_min(k, k_add(k, f.i0, k_ic(k, r)), f.last);
     a_at[r] = attend_q(&w, f.row[r]);
     k_store(k, f.M, k_ic(k, r), k_fc(k, -__builtin_inf(), 1));
     k_store(k, f.L, k_ic(k, r), k_fc(k, 0, 1));
@@ -220,6 +225,7 @@ bool lower_attend(Lower *lo) {
     k_store(k, f.lse, at, k_f(k, K_fadd, k_load(k, f.M, k_ic(k, i), 1), l, 0));
   }
   k_end(k);
+  if (w.causal) k_end(k);
   k_end(k);
   return true;
 }

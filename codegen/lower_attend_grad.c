@@ -40,9 +40,11 @@ static void probabilities(Attend *w, Backward *f, KV r) {
     KV s = k_f(k, K_fmul, k_load(k, f->P, p, lanes), scale, 0);
     s = k_keep_n(k, s, k_sub(k, valid, k_ic(k, j * lanes)), -__builtin_inf());
     KV pr = lower_math(k, "exp(a)", (KV[]){k_f(k, K_fsub, s, lse, 0)}, lanes);
+    KV left = k_sub(k, valid, k_ic(k, j * lanes));
+    pr = k_keep_n(k, pr, left, 0);
     KV ds = k_f(k, K_fmul, pr, k_f(k, K_fsub, k_load(k, f->S, p, lanes), D, 0), 0);
     k_store(k, f->P, p, pr);
-    k_store(k, f->S, p, k_f(k, K_fmul, ds, scale, 0));
+    k_store(k, f->S, p, k_keep_n(k, k_f(k, K_fmul, ds, scale, 0), left, 0));
   }
 }
 

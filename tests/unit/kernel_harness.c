@@ -109,6 +109,7 @@ static float value(uint64_t *seed, const char *region) {
   uint64_t r = next(seed);
   float x = (float)(int32_t)(uint32_t)(r >> 32) * 0x1p-31f; /* [-1, 1) */
   if (!strncmp(region, "special.", 8) && (r & 3) == 0) return special[(r >> 2) % LEN(special)];
+  if (!strncmp(region, "rare.", 5) && (r & 2047) == 0) return special[(r >> 11) % LEN(special)];
   if (!strncmp(region, "wide.", 5) || !strncmp(region, "special.", 8)) return ldexpf(x, (int)(r >> 8 & 31) - 12);
   if ((r & 63) == 0) return r & 64 ? 0.f : -0.f;
   return x * 2;

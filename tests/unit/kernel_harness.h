@@ -29,6 +29,7 @@ bool kernels_runnable(const KernelSet *s);
 int kernels_check(KernelSet *s, uint64_t seed, Text *why);
 void kernels_free(KernelSet *s);
 
-/* A region's inputs with values of every kind. Names: @special.* gets infinities, NaNs and subnormals, @wide.* large magnitudes. */
+/* A region's inputs with values of every kind. Names: @special.* gets infinities, NaNs and
+ * subnormals, @rare.* a few of them, @wide.* large magnitudes. */
 void kernels_fill(const Graph *g, int input, Tensor *t, uint64_t *seed);
 #endif
