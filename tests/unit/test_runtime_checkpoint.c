@@ -2,10 +2,9 @@
 #include "runtime/checkpoint.h"
 #include "runtime/random.h"
 #include "runtime/weights.h"
+#include "tests/unit/runtime_criterion.h"
 #include "tests/unit/runtime_files.h"
 #include "tests/unit/runtime_fixture.h"
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
 
 static Dir dir;
 static Report err, notes;

@@ -1,9 +1,8 @@
 /* Token shards, idx files, and the loader over them. */
 #include "runtime/loader.h"
+#include "tests/unit/runtime_criterion.h"
 #include "tests/unit/runtime_files.h"
 #include "tests/unit/runtime_fixture.h"
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
 
 static Dir dir;
 static Report err;

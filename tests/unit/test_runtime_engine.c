@@ -1,9 +1,8 @@
 /* Threads and the engine: the barrier, step lists with LIST, what a broken program or a wrong machine gets told. */
 #include "runtime/inkrt.h"
 #include "runtime/machine.h"
+#include "tests/unit/runtime_criterion.h"
 #include "tests/unit/runtime_fixture.h"
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
 #include <stdatomic.h>
 #include <unistd.h>
 

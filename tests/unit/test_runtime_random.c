@@ -1,8 +1,7 @@
 /* Randomness: Philox against its published vectors, initial weights, the shuffle. */
 #include "runtime/random.h"
+#include "tests/unit/runtime_criterion.h"
 #include "tests/unit/runtime_fixture.h"
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
 
 /* Known answers of philox4x32 with 10 rounds from the authors' Random123 package (kat_vectors). */
 Test(philox, known_answers) {

@@ -1,8 +1,7 @@
 /* Safetensors: the writer's bytes, the reader's values, and what the reader refuses. */
 #include "runtime/safetensors.h"
+#include "tests/unit/runtime_criterion.h"
 #include "tests/unit/runtime_files.h"
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
 #include <math.h>
 
 static Dir dir;

@@ -1,8 +1,7 @@
 /* Settings, the schedule, and the command line. */
 #include "runtime/options.h"
+#include "tests/unit/runtime_criterion.h"
 #include "tests/unit/runtime_fixture.h"
-#include <criterion/criterion.h>
-#include <criterion/new/assert.h>
 
 static Fixture *f;
 static Program p;
