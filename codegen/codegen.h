@@ -10,7 +10,8 @@
 #include "ir/target.h"
 
 /* "cpu", "cpu:native", "cpu:x86-64-v3", "cpu:x86-64-v4". A suffix ",lanes=16" overrides the vector width (wider vectors are split
- * by LLVM: the schedule of a wide machine, run on a narrow one). */
+ * by LLVM: the schedule of a wide machine, run on a narrow one), ",chunk=65536" the size above which row-wise values such as
+ * logits are made in parts (0: never). */
 bool target_resolve(Arena *a, Diags *d, const char *name, Target *out);
 
 /* What the program needs to know of a kernel beside its code. Arguments in order: bufs = the region's inputs, then its

@@ -1,5 +1,6 @@
 /* Names of machines to their numbers. x86-64 levels are those of the psABI; `native` asks the machine that compiles. */
 #include "codegen/codegen.h"
+#include <errno.h>
 #include <llvm-c/Core.h>
 #include <llvm-c/Target.h>
 #include <llvm-c/TargetMachine.h>
@@ -7,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { CHUNK_BYTES = 64 << 20 }; /* so large that a turn of the loop costs nothing beside its work */
 
 static void init_targets(void) {
   LLVMInitializeX86TargetInfo();
@@ -40,6 +43,28 @@ static const struct Level *find_level(const char *name) {
 
 static bool has(const char *features, const char *plus) {
   return strstr(features, plus) != NULL;
+}
+
+/* "lanes=16" or "chunk=65536": one number of the machine said otherwise. */
+static bool target_option(Diags *d, const char *option, Target *out) {
+  const char *equal = strchr(option, '=');
+  char *end = NULL;
+  errno = 0;
+  long long v = equal ? strtoll(equal + 1, &end, 10) : 0;
+  bool number = equal && end != equal + 1 && !*end && !errno;
+  if (!strncmp(option, "lanes=", 6)) {
+    if (!number || (v != 4 && v != 8 && v != 16))
+      return diag_error(d, (Span){0}, "target option '%s': lanes are 4, 8 or 16", option);
+    out->lanes = (int)v;
+    out->registers = v == 16 ? 32 : 16;
+    return true;
+  }
+  if (!strncmp(option, "chunk=", 6)) {
+    if (!number || v < 0) return diag_error(d, (Span){0}, "target option '%s': chunk is a number of bytes", option);
+    out->chunk = v;
+    return true;
+  }
+  return diag_error(d, (Span){0}, "target option '%s': lanes=N and chunk=BYTES are known", option);
 }
 
 bool target_resolve(Arena *a, Diags *d, const char *name, Target *out) {
@@ -81,13 +106,12 @@ bool target_resolve(Arena *a, Diags *d, const char *name, Target *out) {
   out->require = level->require;
   out->lanes = level->lanes;
   out->registers = level->registers;
-  if (option) {
-    if (strncmp(option, "lanes=", 6))
-      return diag_error(d, (Span){0}, "target option '%s': only lanes=N is known", option);
-    out->lanes = atoi(option + 6);
-    if (out->lanes != 4 && out->lanes != 8 && out->lanes != 16)
-      return diag_error(d, (Span){0}, "target option '%s': lanes are 4, 8 or 16", option);
-    out->registers = out->lanes == 16 ? 32 : 16;
+  out->chunk = CHUNK_BYTES;
+  while (option) {
+    char *next = strchr(option, ',');
+    if (next) *next++ = 0;
+    if (!target_option(d, option, out)) return false;
+    option = next;
   }
   out->l1 = cache_size(_SC_LEVEL1_DCACHE_SIZE, 32 << 10);
   out->l2 = cache_size(_SC_LEVEL2_CACHE_SIZE, 512 << 10);

@@ -10,6 +10,7 @@ typedef struct Target {
   int lanes;                           /* f32 lanes of a vector register */
   int registers;                       /* vector registers */
   int64_t l1, l2, l3;                  /* bytes a core may count on */
+  int64_t chunk;                       /* bytes: larger row-wise values are made in parts of that; 0: none are */
   int cores;
 } Target;
 #endif

@@ -4,7 +4,7 @@
  * softmax between), yet every row of them is made from one row of the last hidden state and ends in one loss and one row
  * of gradient. A loop over rows needs one chunk of them, and each chunk is used while it is near.
  *
- * How: the seed is a contraction whose result is larger than CHUNK_BYTES and whose leading axes are rows. The set grows
+ * How: the seed is a contraction whose result is larger than the target's `chunk` and whose leading axes are rows. The set grows
  * from it: every node that reads one of its large values, the row-level nodes between, and copies (broadcast, onehot) of
  * the same size that they read. It must be row-wise throughout: each node keeps the rows, or is a contraction that sums
  * over all of them. It must be closed: nothing outside depends on the set and feeds it. Then the set becomes the body of a
@@ -17,11 +17,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CHUNK_BYTES = 64 << 20, CHAIN = 4096 };
+enum { CHAIN = 4096 };
 
 typedef struct Chunk {
   const Graph *g;
   Arena *tmp;
+  int64_t limit;     /* bytes: larger values are divided, into parts of at most that */
   Type big;          /* of the seed */
   int lead;          /* its leading axes that are rows: all but the last */
   bool *in;          /* by node: in the set */
@@ -140,7 +141,7 @@ static bool grow(Chunk *c, int seed) {
 
 /* Divides the rows: the first axis as far as it goes, then the second. */
 static bool divide(Chunk *c) {
-  int64_t want = (type_bytes(c->big) + CHUNK_BYTES - 1) / CHUNK_BYTES;
+  int64_t want = (type_bytes(c->big) + c->limit - 1) / c->limit;
   c->slice_lead = c->big;
   c->count = 1;
   for (int axis = 0; axis < c->lead && c->count < want; axis++) {
@@ -253,15 +254,15 @@ static bool rewrite(Chunk *c, Module *to, Graph **out) {
   return true;
 }
 
-static bool chunk_graph(const Graph *g, Module *to) {
+static bool chunk_graph(const Graph *g, const Target *target, Module *to) {
   Arena *tmp = arena_new();
   Graph *out = NULL;
   bool ok = true;
   for (int i = 0; i < g->nnodes && !out && ok; i++) {
     const Node *n = &g->nodes[i];
     Type t = val_type(g, n->res);
-    if (n->op != OP_contract || t.rank < 2 || type_bytes(t) <= CHUNK_BYTES) continue;
-    Chunk c = {.g = g, .tmp = tmp, .big = t, .lead = t.rank - 1};
+    if (n->op != OP_contract || t.rank < 2 || target->chunk < 1 || type_bytes(t) <= target->chunk) continue;
+    Chunk c = {.g = g, .tmp = tmp, .limit = target->chunk, .big = t, .lead = t.rank - 1};
     c.in = NEW_ARRAY(tmp, bool, g->nnodes);
     c.accumulates = NEW_ARRAY(tmp, bool, g->nnodes);
     c.after = NEW_ARRAY(tmp, bool, g->nvals);
@@ -280,6 +281,6 @@ static bool chunk_graph(const Graph *g, Module *to) {
 Module *pass_chunk(Module *m, const Target *t) {
   Module *to = rewrite_module(m);
   for (int i = 0; i < m->ngraphs; i++)
-    if (!chunk_graph(m->graphs[i], to)) return NULL;
+    if (!chunk_graph(m->graphs[i], t, to)) return NULL;
   return to;
 }
