@@ -85,10 +85,21 @@ static bool read_vocab(Detokenizer *d, const json_t *root, const char *path, Rep
   return true;
 }
 
+/* The JSON library refuses the character U+0000 in a key, and vocabularies have it: it becomes U+2400, its picture. */
+static void replace_nul(char *text) {
+  for (; *text; text++) {
+    if (*text != '\\') continue;
+    text++;
+    if (!strncmp(text, "u0000", 5)) text[1] = '2', text[2] = '4';
+    if (!*text) return;
+  }
+}
+
 Detokenizer *detokenizer_open(const char *path, Report *err) {
   size_t n;
   char *text = fs_read(path, FILE_LIMIT, &n, err);
   if (!text) return NULL;
+  replace_nul(text);
   json_error_t e;
   json_t *root = json_loadb(text, n, 0, &e);
   free(text);

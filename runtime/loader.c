@@ -25,6 +25,7 @@ struct Loader {
   bool images;
   char folder[FS_PATH];
   int64_t meta_vocab; /* 0: no meta.json, or none in it */
+  TokenFormat format;
 };
 
 /* ---- what files there are */
@@ -78,6 +79,9 @@ static bool read_meta(Loader *l, const char *dir, FsList *train, FsList *val, Re
                : report_add(err, "%s:%d:%d: %s", path, e.line, e.column, e.text);
   }
   l->meta_vocab = (int64_t)json_integer_value(json_object_get(meta, "vocab_size"));
+  const char *format = json_string_value(json_object_get(meta, "format")); /* who prepared the data knows best */
+  if (format && !strcmp(format, "nanogpt")) l->format = FORMAT_NANOGPT;
+  if (format && !strcmp(format, "llmc")) l->format = FORMAT_LLMC;
   bool ok = meta_files(meta, "train", dir, train, err) && meta_files(meta, "val", dir, val, err);
   json_decref(meta);
   return ok;
@@ -145,7 +149,7 @@ static bool check_shape(const Program *p, int buffer, const char *source, int dt
   return true;
 }
 
-static bool open_tokens(Loader *l, const char *data, const char *val, TokenFormat format, Report *err) {
+static bool open_tokens(Loader *l, const char *data, const char *val, Report *err) {
   const Program *p = engine_program(l->e);
   int tokens = program_source(p, "tokens"), targets = program_source(p, "targets");
   if (l->time < 1) return report_add(err, "broken program: tokens without a length of time");
@@ -160,8 +164,8 @@ static bool open_tokens(Loader *l, const char *data, const char *val, TokenForma
   if (ok && l->meta_vocab > vocab)
     ok = report_add(err, "%s was prepared with %" PRId64 " token ids; the model knows %" PRId64, data, l->meta_vocab,
                     vocab);
-  if (ok && train.n) ok = (l->train = tokens_open(&train, format, l->time, vocab, err)) != NULL;
-  if (ok && valid.n) ok = (l->val = tokens_open(&valid, format, l->time, vocab, err)) != NULL;
+  if (ok && train.n) ok = (l->train = tokens_open(&train, l->format, l->time, vocab, err)) != NULL;
+  if (ok && valid.n) ok = (l->val = tokens_open(&valid, l->format, l->time, vocab, err)) != NULL;
   fs_list_free(&train);
   fs_list_free(&valid);
   return ok;
@@ -203,11 +207,11 @@ Loader *loader_open(Engine *e, const char *data, const char *val, TokenFormat fo
     report_add(err, "out of memory");
     return NULL;
   }
-  *l = (Loader){.e = e, .batch = p->h->batch, .time = p->h->time, .seed = seed, .order = order};
+  *l = (Loader){.e = e, .batch = p->h->batch, .time = p->h->time, .seed = seed, .order = order, .format = format};
   l->images = program_source(p, "images") >= 0;
   if (data && fs_is_dir(data)) snprintf(l->folder, sizeof(l->folder), "%s", data);
   bool ok = l->images                          ? open_images(l, data, val, err)
-            : program_source(p, "tokens") >= 0 ? open_tokens(l, data, val, format, err)
+            : program_source(p, "tokens") >= 0 ? open_tokens(l, data, val, err)
                                                : report_add(err, "this program reads neither tokens nor images");
   if (ok && l->train && !enter_epoch(l, 0)) {
     if (l->images)

@@ -201,6 +201,16 @@ Test(data, meta_names_files) {
   loader_close(l);
 }
 
+Test(data, meta_knows_the_format) {
+  uint16_t bare[40] = {3, 1, 4};
+  file_put(in(&dir, "a.bin"), bare, sizeof(bare));
+  const char *meta = "{\"vocab_size\": 16, \"format\": \"nanogpt\", \"train\": [{\"file\": \"a.bin\"}]}";
+  file_put(in(&dir, "meta.json"), meta, strlen(meta));
+  Loader *l = loader(dir.path, NULL, ORDER_SEQUENTIAL, 1);
+  cr_assert(eq(u64, loader_items(l), 40));
+  loader_close(l);
+}
+
 /* ---- bad data */
 
 static void check_bad(const char *data, const char *val, const char *part) {
