@@ -114,7 +114,8 @@ static bool find_value(Builder *b, Frame *f, const char *name, Value *out) {
     if (f->var[i].name == name) return *out = f->var[i].value, true;
   if (f->inst)
     for (int i = 0; i < f->inst->block->nparams; i++)
-      if (f->inst->block->param[i].name == name) return *out = value_tensor(b, f->inst->param[i]), true;
+      if (f->inst->block->param[i].name == name)
+        return f->inst->block->param_used[i] = true, *out = value_tensor(b, f->inst->param[i]), true;
   if (f->prelude) return false;
   for (int i = 0; i < b->ninputs; i++)
     if (b->input[i].name == name) return *out = value_tensor(b, b->input[i].val), true;

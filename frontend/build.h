@@ -50,6 +50,7 @@ typedef struct Block {
   const char **arg;
   int nargs;
   ParamSpec *param;
+  bool *param_used;
   int nparams;
   Code body;
   Instance **inst; /* by 1 + index */

@@ -62,8 +62,14 @@ static bool check_used(Builder *b) {
   bool ok = true;
   for (int i = 0; i < b->nparams; i++)
     if (!b->param_used[i]) ok = diag_error(b->diags, b->param[i].at, "parameter '%s' is never used", b->param[i].name);
-  for (int i = 0; i < b->nblocks; i++)
-    if (!b->block[i].called) ok = diag_error(b->diags, b->block[i].at, "block '%s' is never called", b->block[i].name);
+  for (int i = 0; i < b->nblocks; i++) {
+    const Block *k = &b->block[i];
+    if (!k->called) ok = diag_error(b->diags, k->at, "block '%s' is never called", k->name);
+    for (int p = 0; p < k->nparams && k->called; p++)
+      if (!k->param_used[p])
+        ok = diag_error(b->diags, k->param[p].at, "parameter '%s' of block '%s' is never used", k->param[p].name,
+                        k->name);
+  }
   return ok;
 }
 

@@ -267,6 +267,7 @@ static void read_blocks(Reader *r) {
     if (params)
       ok &= yaml_expect(r->diags, params, Y_MAP, "params") && read_params(r, params, true, &k.param, &k.nparams);
     ok &= read_block_code(r, yaml_get(p.value, "forward"), &k);
+    k.param_used = NEW_ARRAY(r->arena, bool, k.nparams + 1);
     if (ok) r->b.block[r->b.nblocks++] = k;
     r->ok &= ok;
   }

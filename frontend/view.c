@@ -301,7 +301,7 @@ bool view_resolve(Names *nm, const ParamSpec *s, const char *name, Type t, const
   YNode *text = s->hf ? s->hf : yaml_scalar(nm->arena, arena_printf(nm->arena, "\"%s\"", name), s->at);
   if (!yaml_expect(nm->diags, text, Y_SCALAR, "hf")) return false;
   Cursor c = {nm, slice_all(text), 0, locals, nlocals};
-  const char *pattern;
+  const char *pattern = NULL;
   bool transposed;
   int stacked;
   if (!parse_name(&c, &pattern, &transposed)) return false;
