@@ -206,21 +206,35 @@ static size_t merge_plainly(const Bpe *b, uint32_t *id, size_t n) {
   }
 }
 
-Test(data_tokenizer, long_and_short_pieces_merge_alike) {
-  Tokenizer *t = small_bpe(320);
-  static const char letters[] = "thecasonmh ";
-  for (int round = 0; round < 400; round++) {
+/* Pieces of all lengths out of these letters, encoded, against the definition. */
+static void check_merging(Tokenizer *t, const char *letters) {
+  for (int round = 0; round < 200; round++) {
     char piece[160];
     uint32_t id[160];
     size_t n = 1 + rnd(sizeof piece);
     Ids got = {0};
-    for (size_t i = 0; i < n; i++) piece[i] = letters[rnd(sizeof letters - 1)], id[i] = (unsigned char)piece[i];
+    for (size_t i = 0; i < n; i++) piece[i] = letters[rnd((uint32_t)strlen(letters))], id[i] = (unsigned char)piece[i];
     bpe_encode(t->bpe, piece, n, &got);
     n = merge_plainly(t->bpe, id, n);
     cr_assert(eq(sz, got.n, n));
     cr_assert(eq(int, memcmp(got.v, id, n * sizeof *id), 0));
     free(got.v);
   }
+}
+
+Test(data_tokenizer, long_and_short_pieces_merge_alike) {
+  Tokenizer *t = small_bpe(320);
+  check_merging(t, "thecasonmh ");
+  tokenizer_free(t);
+}
+
+Test(data_tokenizer, runs_of_a_letter_merge_from_the_left) {
+  BpeTrainer *b = bpe_trainer_new(err);
+  cr_assert(bpe_trainer_feed(b, "aa aaa aaaaa aaab aab aaaab aaaaaaab baa", 40, true, err));
+  Tokenizer *t = bpe_trainer_finish(b, 262, NULL, err);
+  bpe_trainer_free(b);
+  check_merging(t, "aaaaaab");
+  check_merging(t, "a");
   tokenizer_free(t);
 }
 
