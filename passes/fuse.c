@@ -50,6 +50,7 @@ typedef struct Fuse {
   bool *lazy;   /* by node: copied into consumers */
   int *uses;    /* by value */
   bool *leaves; /* by value: an output of the graph, or read by a node outside of all groups */
+  bool *to_row; /* by value: ends, through elementwise nodes, in a reduction along its last axes */
   Val *map;     /* by value: the new graph's */
 } Fuse;
 
@@ -109,6 +110,15 @@ static void find_lazy(Fuse *f) {
       column[n->args[j]] += col;
       operand[n->args[j]] += op_is_contract(n->op) && j < 2;
     }
+  }
+}
+
+static void find_rows(Fuse *f) {
+  const Graph *g = f->g;
+  for (int i = g->nnodes - 1; i >= 0; i--) {
+    const Node *n = &g->nodes[i];
+    bool row = kind_of(g, n) == G_ROW || (op_info[n->op].ew && f->to_row[n->res]);
+    for (int j = 0; j < n->nargs && row; j++) f->to_row[n->args[j]] = true;
   }
 }
 
@@ -251,8 +261,20 @@ static bool blocked(const Fuse *f, int gr, const int *src, int nsrc) {
   return false;
 }
 
+/* A contraction's result that others read too is stored anyway: elementwise nodes on their way to a row's reduction are
+ * better off in the row's region than as further results of the contraction. */
+static bool better_in_row(const Fuse *f, int gr, const Node *n) {
+  if (!f->to_row[n->res]) return false;
+  for (int i = 0; i < n->nargs; i++) {
+    int def = f->g->def[n->args[i]];
+    if (def >= 0 && alive(f, f->of[def]) == gr && f->uses[n->args[i]] > 1) return true;
+  }
+  return false;
+}
+
 static bool try_join(Fuse *f, int gr, int node, const int *src, int nsrc) {
   Group *a = &f->group[gr];
+  if (a->kind == G_CONTRACT && better_in_row(f, gr, &f->g->nodes[node])) return false;
   Kind kind = joined_kind(a->kind, kind_of(f->g, &f->g->nodes[node]));
   if (kind == G_NONE || blocked(f, gr, src, nsrc)) return false;
   int *all = NEW_ARRAY(f->tmp, int, a->n + 1);
@@ -327,6 +349,41 @@ static void place(Fuse *f, int node) {
 }
 
 /* ---- emission */
+
+/* Sums and products of what is stored anyway, read by other maps, rows and columns, are cheaper computed there again than
+ * stored and loaded. What a row has once (a mean) may be stored for it. */
+static bool cheap_again(const Fuse *f, Val v, int gr, int rank) {
+  const Graph *g = f->g;
+  int def = g->def[v];
+  if (def < 0) return true;
+  if (!f->lazy[def] && (alive(f, f->of[def]) != gr || val_type(g, v).rank < rank)) return true;
+  const Node *n = &g->nodes[def];
+  if (!f->lazy[def]) return false;
+  for (int i = 0; i < n->nargs; i++)
+    if (!cheap_again(f, n->args[i], gr, rank)) return false;
+  return true;
+}
+
+static void find_recomputed(Fuse *f) {
+  const Graph *g = f->g;
+  bool *tied = NEW_ARRAY(f->tmp, bool, g->nvals); /* read by something that wants it in memory */
+  for (int i = 0; i < g->nnodes; i++) {
+    int gr = alive(f, f->of[i]);
+    Kind k = gr >= 0 ? f->group[gr].kind : G_NONE;
+    for (int j = 0; j < g->nodes[i].nargs; j++)
+      if (gr >= 0 && k != G_MAP && k != G_ROW && k != G_COLUMN) tied[g->nodes[i].args[j]] = true;
+  }
+  for (int i = 0; i < g->nnodes; i++) {
+    const Node *n = &g->nodes[i];
+    int gr = alive(f, f->of[i]);
+    if (gr < 0 || (f->group[gr].kind != G_MAP && f->group[gr].kind != G_ROW) || f->leaves[n->res] || tied[n->res])
+      continue;
+    if (n->op != OP_add && n->op != OP_sub && n->op != OP_mul) continue;
+    bool cheap = true;
+    for (int j = 0; j < n->nargs && cheap; j++) cheap = cheap_again(f, n->args[j], gr, val_type(g, n->res).rank);
+    if (cheap && val_type(g, n->res).rank > 1) f->lazy[i] = true;
+  }
+}
 
 static void list_outputs(Fuse *f) {
   const Graph *g = f->g;
@@ -433,6 +490,7 @@ static bool fuse_graph(Fuse *f) {
   f->lazy = NEW_ARRAY(f->tmp, bool, g->nnodes + 1);
   f->uses = NEW_ARRAY(f->tmp, int, g->nvals);
   f->leaves = NEW_ARRAY(f->tmp, bool, g->nvals);
+  f->to_row = NEW_ARRAY(f->tmp, bool, g->nvals);
   for (int i = 0; i < g->noutputs; i++) f->leaves[g->outputs[i].val] = true;
   for (int i = 0; i < g->nnodes; i++) {
     const Node *n = &g->nodes[i];
@@ -444,8 +502,10 @@ static bool fuse_graph(Fuse *f) {
     }
   }
   find_lazy(f);
+  find_rows(f);
   for (int i = 0; i < g->nnodes; i++)
     if (!f->lazy[i]) place(f, i);
+  find_recomputed(f);
   list_outputs(f);
 
   /* in order of each group's last node, dependences first: close to the order of the source */
