@@ -43,12 +43,13 @@ static inline double uniform(uint64_t *seed, double lo, double hi) {
 }
 
 /* One tensor an input: floats in [lo, hi), rounded to f32 so that both modes get the same; integers in [-1, 3), those of an
- * input whose name begins with "pos" or "row" in [0, 3). */
+ * input whose name begins with "pos", "row" or "tok" in [0, 3). */
 static inline Tensor *random_inputs(const Graph *g, EvalMode mode, uint64_t seed, double lo, double hi) {
   Tensor *in = NEW_ARRAY(a, Tensor, g->ninputs);
   for (int i = 0; i < g->ninputs; i++) {
     Type t = val_type(g, g->inputs[i].val);
-    bool whole = strncmp(g->inputs[i].name, "pos", 3) == 0 || strncmp(g->inputs[i].name, "row", 3) == 0;
+    const char *name = g->inputs[i].name;
+    bool whole = strncmp(name, "pos", 3) == 0 || strncmp(name, "row", 3) == 0 || strncmp(name, "tok", 3) == 0;
     in[i] = tensor_new(a, t, mode);
     for (int64_t k = 0; k < type_elements(t); k++)
       tensor_set(&in[i], mode, k,
