@@ -253,9 +253,12 @@ static void summary(const PrepareOptions *o, const PrepareResult *r, double seco
   printf("%s: %s token ids", o->out, grouped(r->vocab, a));
   if (r->eot >= 0) printf(", end-of-text %" PRId64, r->eot);
   printf("\n");
-  for (int i = 0; i < 2 && r->files[i]; i++)
-    printf("  %-6s%16s tokens, %s document%s, %d file%s\n", part[i], grouped(r->tokens[i], a),
-           grouped(r->documents[i], b), r->documents[i] == 1 ? "" : "s", r->files[i], r->files[i] == 1 ? "" : "s");
+  bool several = r->documents[0] + r->documents[1] > 1;
+  for (int i = 0; i < 2 && r->files[i]; i++) {
+    printf("  %-6s%16s tokens, %d file%s", part[i], grouped(r->tokens[i], a), r->files[i], r->files[i] == 1 ? "" : "s");
+    if (several) printf(", %s document%s", grouped(r->documents[i], b), r->documents[i] == 1 ? "" : "s");
+    printf("\n");
+  }
   if (*r->note) printf("  note: %s\n", r->note);
   if (r->empty) printf("  %s without text left out\n", grouped(r->empty, a));
   if (o->tokenizer == PREPARE_TRAIN_BPE && r->vocab < o->vocab)

@@ -282,19 +282,23 @@ static void measure(void *ctx, const char *piece, size_t n) {
 }
 
 Test(data_tokenizer, endless_pieces_are_cut) {
-  size_t n = 2 * SPLIT_LONGEST + 1000;
+  static const char *const unit[] = {"\xc3\xa9", "12", "  ", "\xe3\x80\x80", "!!", "\xf0\x9f\xa6\x99"};
+  size_t n = 2 * SPLIT_LONGEST + 1008;
   char *text = malloc(n);
-  for (size_t i = 0; i < n; i++) text[i] = i % 2 ? '\xa9' : '\xc3'; /* a word of two-byte letters */
   Splitter *s = splitter_new(err);
-  for (size_t portion = 1 << 12; portion < n; portion = portion * 16 + 1) {
-    Lengths l = {0};
-    for (size_t at = 0, k; at < n; at += k) {
-      k = portion < n - at ? portion : n - at;
-      cr_assert(splitter_feed(s, text + at, k, at + k == n, measure, &l, err));
+  for (int u = 0; u < LEN(unit); u++) { /* a word, a number, spaces of one and three bytes, signs of one and four */
+    size_t k = strlen(unit[u]), whole = n - n % k, cut = SPLIT_LONGEST - SPLIT_LONGEST % k;
+    for (size_t i = 0; i < whole; i++) text[i] = unit[u][i % k];
+    for (size_t portion = 1 << 16; portion < n; portion = portion * 16 + 1) {
+      Lengths l = {0};
+      for (size_t at = 0, m; at < whole; at += m) {
+        m = portion < whole - at ? portion : whole - at;
+        cr_assert(splitter_feed(s, text + at, m, at + m == whole, measure, &l, err));
+      }
+      cr_assert(eq(sz, l.sum, whole));
+      cr_assert(eq(sz, l.longest, cut), "%d", u);
+      cr_assert(eq(sz, l.count, 3));
     }
-    cr_assert(eq(sz, l.sum, n));
-    cr_assert(eq(sz, l.longest, (size_t)SPLIT_LONGEST));
-    cr_assert(eq(sz, l.count, 3));
   }
   splitter_free(s);
   free(text);
