@@ -1,6 +1,6 @@
 /* A training binary from start to end: options, checks, start state, the loop, the last words.
  *
- * Order at the start, so that a mistake costs nothing: options, settings, the run folder, CPU features and memory, the
+ * Order at the start, so that a mistake costs nothing: options, settings, CPU features, the run folder, memory, the
  * checkpoint or the initial weights, the data. This file and progress alone print. */
 #include "runtime/app.h"
 #include "ink/base.h"
@@ -305,6 +305,7 @@ static int run(App *a) {
     ok = report_add(&a->err, "--eval-only needs weights: --init, or --run with --resume");
   if (o->sample && !sampler_possible(&a->program)) ok = report_add(&a->err, "--sample: this program writes no text");
   if (!ok) return fail(a, EXIT_USAGE);
+  if (!machine_has(program_string(&a->program, a->program.h->cpu_features), &a->err)) return fail(a, EXIT_FAILED);
   if (training && !take_run_folder(a)) return fail(a, EXIT_FAILED);
   a->e = engine_new(&a->program, o->threads ? o->threads : machine_cores(), &a->err);
   if (!a->e || !start_state(a) || !open_data(a) || !trainer_init(&a->train, a->e, a->data, &a->state.set, &a->err))

@@ -160,7 +160,7 @@ void options_help(const Program *p, const char *name, Report *out) {
     char left[64];
     snprintf(left, sizeof(left), "%s%s%s", option_table[i].name, option_table[i].value ? " " : "",
              option_table[i].value ? option_table[i].value : "");
-    report_add(out, "  %-24s %s", left, option_table[i].doc);
+    report_add(out, "  %-29s %s", left, option_table[i].doc);
   }
   Report ignored = {0};
   Settings s;
