@@ -9,6 +9,7 @@ typedef struct Idx {
   Dataset set;
   FsMap images, labels;
   uint64_t n, pixels;
+  char *path; /* of the labels */
   int64_t classes;
 } Idx;
 
@@ -52,7 +53,8 @@ static int64_t fill(Dataset *d, uint64_t i, const Row *r, Report *err) {
   const Idx *x = (Idx *)d;
   unsigned label = x->labels.at[8 + i];
   if ((int64_t)label >= x->classes) {
-    report_add(err, "label %" PRIu64 " is %u; the model knows classes below %" PRId64, i, label, x->classes);
+    report_add(err, "%s: label %" PRIu64 " is %u; the model knows classes below %" PRId64, x->path, i, label,
+               x->classes);
     return -1;
   }
   const unsigned char *pixel = x->images.at + 16 + i * x->pixels;
@@ -66,6 +68,7 @@ static void close_idx(Dataset *d) {
   Idx *x = (Idx *)d;
   fs_unmap(&x->images);
   fs_unmap(&x->labels);
+  free(x->path);
   free(x);
 }
 
@@ -77,9 +80,11 @@ Dataset *idx_open(const char *images, const char *labels, int64_t pixels, int64_
   }
   x->set = (Dataset){begin, fill, valid, close_idx, 0, 0, 2};
   x->classes = classes;
+  x->path = strdup(labels);
   uint32_t dim[3] = {0}, count[1] = {0};
-  bool ok = fs_map(&x->images, images, err) && fs_map(&x->labels, labels, err) &&
-            header(&x->images, images, 3, dim, err) && header(&x->labels, labels, 1, count, err);
+  bool ok = (x->path || report_add(err, "out of memory")) && fs_map(&x->images, images, err) &&
+            fs_map(&x->labels, labels, err) && header(&x->images, images, 3, dim, err) &&
+            header(&x->labels, labels, 1, count, err);
   if (ok && dim[0] != count[0])
     ok = report_add(err, "%s has %u images, %s %u labels", images, dim[0], labels, count[0]);
   if (ok && (int64_t)dim[1] * dim[2] != pixels)
