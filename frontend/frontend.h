@@ -63,6 +63,8 @@ TrainSpec *train_load(Arena *a, Diags *d, const char *path);
 /* Applies one "key=value" of the command line to a loaded spec and brings its other fields up to date. */
 bool train_set(Arena *a, Diags *d, TrainSpec *s, const char *set);
 int train_key(const char *key); /* index in train.def or -1 */
+/* The key or section that was probably meant by a word that is none, or NULL. */
+const char *train_nearest(const char *word);
 /* Checks one "key=value" as --set gives it; used for TRAIN.yaml too. Returns NULL or what is wrong (with a suggestion). */
 const char *train_check(Arena *a, const char *key, const char *value, bool at_run);
 #endif

@@ -191,6 +191,7 @@ static bool unknown_path(SpecLoader *s, const YNode *map, const Override *o, siz
   for (int i = 0; i < map->n; i++) keys[i] = map->pair[i].key->text;
   const char *word = arena_strndup(s->arena, o->path + at, n);
   const char *near = near_miss(word, keys, map->n);
+  if (!near && !at) near = train_nearest(o->path); /* what is no training setting is taken for the model's */
   Span where = {o->at.file, 1, (uint32_t)at + 1};
   const char *hint = near ? arena_printf(s->arena, "did you mean '%.*s%s'?", (int)at, o->path, near) : NULL;
   if (!at) return diag_hint(s->diags, where, hint, "the model has no '%s'", word);

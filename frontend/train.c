@@ -71,23 +71,26 @@ static const char *check_number(Arena *a, const KeyRow *row, const char *value) 
   return NULL;
 }
 
-/* The key or section that was probably meant; a key may have lost its section. */
-static const char *nearest(const char *word) {
-  const char *all[2 * KEY_COUNT + 1];
+/* A key may have lost its section: its last part is compared, too. */
+const char *train_nearest(const char *word) {
+  const char *all[2 * KEY_COUNT], *leaf[KEY_COUNT];
   int n = 0;
   for (int i = 0; i < KEY_COUNT; i++) {
     const char *dot = strchr(key_name[i], '.');
-    if (dot && !strcmp(dot + 1, word)) return key_name[i];
+    leaf[i] = dot ? dot + 1 : key_name[i];
     all[n++] = key_name[i];
     if (dot) all[n++] = internn(key_name[i], (size_t)(dot - key_name[i]));
   }
-  return near_miss(word, all, n);
+  const char *near = near_miss(word, all, n), *last = near_miss(word, leaf, KEY_COUNT);
+  for (int i = 0; i < KEY_COUNT; i++)
+    if (leaf[i] == last && (!near || !strcmp(last, word))) return key_name[i];
+  return near;
 }
 
 const char *train_check(Arena *a, const char *key, const char *value, bool at_run) {
   int k = train_key(key);
   if (k < 0) {
-    const char *near = nearest(key);
+    const char *near = train_nearest(key);
     if (near) return arena_printf(a, "unknown setting '%.60s'; did you mean '%s'?", key, near);
     return arena_printf(a, "unknown setting '%.60s'", key);
   }
@@ -123,7 +126,7 @@ static void read_map(TrainReader *r, const YNode *map, const char *prefix) {
     if (k < 0 && value->kind == Y_MAP && is_section(name)) {
       read_map(r, value, name);
     } else if (k < 0) {
-      const char *near = nearest(name);
+      const char *near = train_nearest(name);
       const char *hint = is_section(name) ? "it is a section: name the setting in it"
                          : near           ? arena_printf(r->arena, "did you mean '%s'?", near)
                                           : NULL;
