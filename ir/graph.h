@@ -161,7 +161,8 @@ Module *module_parse(Arena *a, Diags *d, uint32_t file); /* NULL after errors */
 /* ---- verify.c: its head lists the invariants. Errors go to m->diags. */
 bool module_verify(const Module *m);
 bool infer_types(Graph *g, OpKind op, const Val *args, int nargs, const Attr *attrs, int nattrs, const Type *want,
-                 Span at, Type *out, int *nout); /* out: room for 8; for call, for the callee's outputs if those are more */
+                 Span at, Type *out,
+                 int *nout); /* out: room for 8; for call, for the callee's outputs if those are more */
 
 /* ---- cost (cost.c): model arithmetic, not machine time. */
 double node_flops(const Graph *g, const Node *n);
