@@ -45,40 +45,76 @@ uint64_t random_below(uint64_t seed, uint64_t stream, uint64_t position, uint64_
   return (uint64_t)(((unsigned __int128)((uint64_t)r.v[1] << 32 | r.v[0]) * n) >> 64);
 }
 
-/* ln of x in (0, 1]: x = m * 2^e with m in [sqrt(1/2), sqrt(2)), ln m = 2 atanh((m-1)/(m+1)) by its series. */
+/* ln of x, a normal number in (0, 1]: x = m * 2^e with m in [sqrt(1/2), sqrt(2)), ln m = 2 atanh((m-1)/(m+1)) by its
+ * series. */
 static double log_exact(double x) {
-  int e;
-  double m = frexp(x, &e); /* exact */
-  if (m < 0.70710678118654752440) m *= 2, e--;
-  double z = (m - 1) / (m + 1), z2 = z * z, sum = 0;
-  for (int k = 23; k >= 1; k -= 2) sum = sum * z2 + 1.0 / k;
+  static const double inverse[] = {1.0 / 23, 1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
+                                   1.0 / 11, 1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3,  1.0};
+  uint64_t bits;
+  memcpy(&bits, &x, 8);
+  int e = (int)(bits >> 52) - 1022;
+  bits = (bits & UINT64_C(0xFFFFFFFFFFFFF)) | UINT64_C(1022) << 52; /* m in [1/2, 1) */
+  double m, sum = 0;
+  memcpy(&m, &bits, 8);
+  int low = m < 0.70710678118654752440; /* half of all: arithmetic, not a branch */
+  m *= 1 + low;
+  e -= low;
+  double z = (m - 1) / (m + 1), z2 = z * z;
+  for (int i = 0; i < 12; i++) sum = sum * z2 + inverse[i];
   return 2 * z * sum + e * 0.69314718055994530942;
 }
 
-/* sin and cos of 2 pi t, t in [0, 1): t is brought to [-1/8, 1/8] of a turn, then Taylor series. */
+/* sin and cos of 2 pi t, t in [0, 1): t is brought to [-1/8, 1/8] of a turn, then Taylor series; the quarter turns are
+ * undone by exchange and sign. */
 static void turn(double t, double *s, double *c) {
+  static const double fs[] = {-1.0 / 1307674368000.0,
+                              1.0 / 6227020800.0,
+                              -1.0 / 39916800.0,
+                              1.0 / 362880,
+                              -1.0 / 5040,
+                              1.0 / 120,
+                              -1.0 / 6,
+                              1.0};
+  static const double fc[] = {-1.0 / 87178291200.0, 1.0 / 479001600.0, -1.0 / 3628800.0, 1.0 / 40320.0,
+                              -1.0 / 720,           1.0 / 24,          -1.0 / 2,         1.0};
   int quarter = (int)(t * 4 + 0.5);
   double a = (t - quarter * 0.25) * 6.28318530717958647693, a2 = a * a, ps = 0, pc = 0;
-  static const double fs[] = {1.0,          -1.0 / 6,          1.0 / 120,          -1.0 / 5040,
-                              1.0 / 362880, -1.0 / 39916800.0, 1.0 / 6227020800.0, -1.0 / 1307674368000.0};
-  static const double fc[] = {1.0,           -1.0 / 2,         1.0 / 24,          -1.0 / 720,
-                              1.0 / 40320.0, -1.0 / 3628800.0, 1.0 / 479001600.0, -1.0 / 87178291200.0};
-  for (int k = 7; k >= 0; k--) ps = ps * a2 + fs[k], pc = pc * a2 + fc[k];
+  for (int k = 0; k < 8; k++) ps = ps * a2 + fs[k], pc = pc * a2 + fc[k];
   ps *= a;
-  switch (quarter & 3) {
-  case 0: *s = ps, *c = pc; break;
-  case 1: *s = pc, *c = -ps; break;
-  case 2: *s = -ps, *c = -pc; break;
-  default: *s = -pc, *c = ps; break;
+  double either[] = {ps, pc};
+  *s = either[quarter & 1] * (1 - (quarter & 2));
+  *c = either[~quarter & 1] * (1 - ((quarter + 1) & 2));
+}
+
+enum { BLOCK = 128 };
+
+/* Pairs first .. first + n - 1 of a stream: elements 2i and 2i + 1 are the cosine and the sine of pair i. In stages over a
+ * block, so that the long chains of different pairs overlap in the processor. */
+static void normal_block(uint64_t seed, uint64_t stream, uint64_t first, int n, double out[2 * BLOCK]) {
+  double u[BLOCK], t[BLOCK];
+  for (int i = 0; i < n; i++) {
+    Philox r = philox(seed, stream, first + (uint64_t)i);
+    u[i] = 1 - uniform53(r.v[0], r.v[1]); /* (0, 1] */
+    t[i] = uniform53(r.v[2], r.v[3]);
+  }
+  for (int i = 0; i < n; i++) u[i] = sqrt(-2 * log_exact(u[i]));
+  for (int i = 0; i < n; i++) {
+    double s, c;
+    turn(t[i], &s, &c);
+    out[2 * i] = u[i] * c;
+    out[2 * i + 1] = u[i] * s;
   }
 }
 
-static double normal(uint64_t seed, uint64_t stream, uint64_t element) {
-  Philox r = philox(seed, stream, element >> 1);
-  double u = 1 - uniform53(r.v[0], r.v[1]); /* (0, 1] */
-  double s, c;
-  turn(uniform53(r.v[2], r.v[3]), &s, &c);
-  return sqrt(-2 * log_exact(u)) * (element & 1 ? s : c);
+/* Elements from .. to - 1 of a parameter; pairs are cut at both ends. */
+static void fill_normal(float *w, uint64_t seed, uint64_t stream, uint64_t from, uint64_t to, double mean, double std) {
+  double z[2 * BLOCK];
+  for (uint64_t k = from; k < to;) {
+    uint64_t pair = k / 2, left = (to + 1) / 2 - pair;
+    int n = left < BLOCK ? (int)left : BLOCK;
+    normal_block(seed, stream, pair, n, z);
+    for (; k < to && k / 2 < pair + (uint64_t)n; k++) w[k] = (float)(mean + std * z[k - 2 * pair]);
+  }
 }
 
 typedef struct Fill {
@@ -96,14 +132,18 @@ static void fill_thread(void *ctx, int thread, int threads) {
     uint64_t stream = random_stream(program_string(p, b->name)), n = (uint64_t)buffer_elements(b);
     uint64_t from = n / (uint64_t)threads * (uint64_t)thread;
     uint64_t to = thread == threads - 1 ? n : n / (uint64_t)threads * (uint64_t)(thread + 1);
+    if (q->init == INIT_NORMAL) {
+      fill_normal(w, f->seed, stream, from, to, q->init_a, q->init_b);
+      continue;
+    }
     for (uint64_t k = from; k < to; k++) switch ((InitKind)q->init) {
       case INIT_ZEROS: w[k] = 0; break;
       case INIT_ONES: w[k] = 1; break;
       case INIT_CONST: w[k] = (float)q->init_a; break;
-      case INIT_NORMAL: w[k] = (float)(q->init_a + q->init_b * normal(f->seed, stream, k)); break;
       case INIT_UNIFORM:
         w[k] = (float)(q->init_a + (q->init_b - q->init_a) * random_uniform(f->seed, stream, k));
         break;
+      case INIT_NORMAL: break; /* above, in pairs */
       }
   }
 }
