@@ -39,8 +39,16 @@ typedef struct Group {
   int nins, nouts, cap_ins, cap_outs;
 } Group;
 
+/* Regions by their text, over all graphs of the module. */
+typedef struct Known {
+  Graph **region;
+  const char **text;
+  int n, cap_region, cap_text, n_text;
+} Known;
+
 typedef struct Fuse {
   const Graph *g;
+  Known *known;
   Module *to;
   Graph *out;
   Arena *tmp;
@@ -52,6 +60,9 @@ typedef struct Fuse {
   bool *leaves; /* by value: an output of the graph, or read by a node outside of all groups */
   bool *to_row; /* by value: ends, through elementwise nodes, in a reduction along its last axes */
   Val *map;     /* by value: the new graph's */
+  /* by value: the region's under construction, valid where stamp is that construction's number; so trials clear nothing */
+  Val *built;
+  int *stamp, *turn;
 } Fuse;
 
 static const char *kind_name(const Fuse *f, const Group *gr) {
@@ -169,10 +180,19 @@ static void spread(Fuse *f, int gr) {
 typedef struct Build {
   const Fuse *f;
   Graph *r;
-  Val *map; /* by old value */
+  int turn;
   Val *ins; /* old values, by input */
   int nins, cap_ins;
 } Build;
+
+static Val got(const Build *b, Val v) {
+  return b->f->stamp[v] == b->turn ? b->f->built[v] : 0;
+}
+
+static Val set(const Build *b, Val v, Val r) {
+  b->f->stamp[v] = b->turn;
+  return b->f->built[v] = r;
+}
 
 static Type bare(Type t) { /* regions know no names of constant extents */
   for (int i = 0; i < t.rank; i++)
@@ -191,19 +211,19 @@ static bool build_node(Build *b, int node) {
   Type t = bare(val_type(g, n->res));
   Val r = graph_add(b->r, n->op, args, n->nargs, n->attrs, n->nattrs, &t, n->span);
   if (!r) return false;
-  for (int i = 0; i < n->nres; i++) b->map[n->res + (Val)i] = r + (Val)i;
+  for (int i = 0; i < n->nres; i++) set(b, n->res + (Val)i, r + (Val)i);
   return true;
 }
 
 static Val want(Build *b, Val v) {
   const Graph *g = b->f->g;
-  if (b->map[v]) return b->map[v];
+  if (got(b, v)) return got(b, v);
   int node = g->def[v];
-  if (node >= 0 && b->f->lazy[node]) return build_node(b, node) ? b->map[v] : 0;
+  if (node >= 0 && b->f->lazy[node]) return build_node(b, node) ? got(b, v) : 0;
   char name[16];
   snprintf(name, sizeof name, "x%d", b->nins);
   PUSH(b->f->tmp, b->ins, b->nins, b->cap_ins, v);
-  return b->map[v] = graph_input(b->r, name, IN_DATA, bare(val_type(g, v)), (Span){0});
+  return set(b, v, graph_input(b->r, name, IN_DATA, bare(val_type(g, v)), (Span){0}));
 }
 
 /* Members in order, every listed value an output. */
@@ -211,13 +231,13 @@ static bool build(Build *b, const Fuse *f, Module *m, const char *name, const ch
                   const Val *outs, int nouts) {
   *b = (Build){.f = f, .r = graph_new(m, name)};
   b->r->region = intern(kind);
-  b->map = NEW_ARRAY(f->tmp, Val, f->g->nvals);
+  b->turn = ++*f->turn;
   for (int i = 0; i < n; i++)
     if (!build_node(b, node[i])) return false;
   for (int i = 0; i < nouts; i++) {
     char y[16];
     snprintf(y, sizeof y, "y%d", i);
-    graph_output(b->r, y, b->map[outs[i]]);
+    graph_output(b->r, y, got(b, outs[i]));
   }
   return true;
 }
@@ -416,32 +436,25 @@ static void list_outputs(Fuse *f) {
 /* The region of these members: one that is there already, or a new one. */
 static Graph *region_for(Fuse *f, Group *gr, Build *b) {
   Arena *a = arena_new();
-  Module *m = module_new(a, f->to->diags, "try");
   const char *kind = kind_name(f, gr);
+  Known *known = f->known;
   Graph *found = NULL;
-  if (!build(b, f, m, "r", kind, gr->node, gr->n, gr->outs, gr->nouts)) {
-    arena_free(a);
-    return NULL;
+  if (build(b, f, module_new(a, f->to->diags, "try"), "r", kind, gr->node, gr->n, gr->outs, gr->nouts)) {
+    Text text = {0};
+    graph_print(b->r, false, &text);
+    int number = 0;
+    for (int i = 0; i < known->n && !found; i++) {
+      number += !strcmp(known->region[i]->region, kind);
+      if (!strcmp(known->text[i], text.s)) found = known->region[i];
+    }
+    const char *name = arena_printf(f->to->arena, "%s.%d", kind, number);
+    if (!found && build(b, f, f->to, name, kind, gr->node, gr->n, gr->outs, gr->nouts)) {
+      found = b->r;
+      PUSH(f->to->arena, known->region, known->n, known->cap_region, found);
+      PUSH(f->to->arena, known->text, known->n_text, known->cap_text, arena_strdup(f->to->arena, text.s));
+    }
+    text_free(&text);
   }
-  Text mine = {0};
-  graph_print(b->r, false, &mine);
-  int number = 0;
-  for (int i = 0; i < f->to->ngraphs && !found; i++) {
-    Graph *r = f->to->graphs[i];
-    if (!r->region || strcmp(r->region, kind)) continue;
-    number++;
-    const char *name = r->name;
-    Text theirs = {0};
-    r->name = b->r->name;
-    graph_print(r, false, &theirs);
-    r->name = name;
-    if (!strcmp(mine.s, theirs.s)) found = r;
-    text_free(&theirs);
-  }
-  text_free(&mine);
-  if (!found &&
-      build(b, f, f->to, arena_printf(f->to->arena, "%s.%d", kind, number), kind, gr->node, gr->n, gr->outs, gr->nouts))
-    found = b->r;
   arena_free(a);
   return found;
 }
@@ -489,6 +502,9 @@ static bool fuse_graph(Fuse *f) {
   f->of = NEW_ARRAY(f->tmp, int, g->nnodes + 1);
   f->lazy = NEW_ARRAY(f->tmp, bool, g->nnodes + 1);
   f->uses = NEW_ARRAY(f->tmp, int, g->nvals);
+  f->built = NEW_ARRAY(f->tmp, Val, g->nvals);
+  f->stamp = NEW_ARRAY(f->tmp, int, g->nvals);
+  f->turn = NEW(f->tmp, int);
   f->leaves = NEW_ARRAY(f->tmp, bool, g->nvals);
   f->to_row = NEW_ARRAY(f->tmp, bool, g->nvals);
   for (int i = 0; i < g->noutputs; i++) f->leaves[g->outputs[i].val] = true;
@@ -523,9 +539,10 @@ static bool fuse_graph(Fuse *f) {
 
 Module *pass_fuse(Module *m, const Target *t) {
   Module *to = rewrite_module(m);
+  Known known = {0};
   for (int i = 0; i < m->ngraphs; i++) { /* loop bodies stand before their callers */
     const Graph *g = m->graphs[i];
-    Fuse f = {.g = g, .to = to, .tmp = arena_new()};
+    Fuse f = {.g = g, .known = &known, .to = to, .tmp = arena_new()};
     Rewrite r = rewrite_begin(to, g);
     f.out = r.to;
     f.out->region = g->region;
