@@ -10,7 +10,8 @@
  * over all of them. It must be closed: nothing outside depends on the set and feeds it. Then the set becomes the body of a
  * loop graph; rows are sliced, contractions over rows continue a carried sum (contract_from: the same chain, so the same bits).
  *
- * Invariant: the result is bit for bit that of the whole: chains over rows are at most 4096 long, or nothing is done. */
+ * Invariant: the result is bit for bit that of the whole: chains over rows are at most 4096 long, or nothing is done.
+ * (So a micro-batch of more than 4096 tokens keeps its logits whole; smaller ones, accumulated, are the same step.) */
 #include "ir/rule.h"
 #include "passes/passes.h"
 #include "passes/rewrite.h"

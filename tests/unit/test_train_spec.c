@@ -40,7 +40,7 @@ Test(train_spec, defaults) {
   cr_assert(s != NULL);
   cr_assert(eq(str, (char *)value(s, "lr"), "3e-4"));
   cr_assert(eq(str, (char *)value(s, "schedule.kind"), "cosine"));
-  cr_assert(eq(i64, s->micro_batch, 8));
+  cr_assert(eq(i64, s->micro_batch, 4));
   cr_assert(eq(i64, s->seq, 0));
   cr_assert(eq(int, train_key("learning_rate"), -1));
 }
