@@ -76,13 +76,13 @@ static const Attr *want_attr(const Want *w, const char *name) {
 
 /* ---- elementwise */
 
-/* op(const...) -> const, in double, rounded once */
+/* op(const...) -> const, in double: rounded once, where it is used */
 static Val fold(Simplify *s, const Want *w) {
   static const char *const names[] = {"a", "b", "c"};
   double x[3];
   for (int i = 0; i < w->nargs; i++)
     if (!is_const(s, w->arg[i], &x[i])) return 0;
-  double y = (float)expr_eval(expr_table(op_info[w->op].value, names, w->nargs), x);
+  double y = expr_eval(expr_table(op_info[w->op].value, names, w->nargs), x);
   return y == y && y - y == 0 ? graph_const(s->g, y, w->at) : 0; /* text has no inf, NaN stays where it arises */
 }
 
