@@ -4,17 +4,19 @@
  * and result), K (summed). Letters that lie side by side everywhere are walked as one. A thread owns a range of M or of
  * N; within it, after Goto and van de Geijn (2008):
  *
- *   for columns by NC                        result block in scratch C, [panels of N][panels of M][MR][NR]
- *     for rows by MB                         start C at 0 (or at contract_from's third operand)
- *       for k by KC                          chains continue through C: a store and a reload are exact
- *         pack B: NC x KC in panels of NR    (elementwise producers of the operand are computed here)
+ *   for columns by NC
+ *     for rows by MB
+ *       for k by KC                        chains continue through C: a store and a reload are exact
+ *         pack B: NC x KC in panels of NR  (elementwise producers of the operand are computed here)
  *         for rows by MC
  *           pack A: MC x KC in panels of MR
  *           for panels of B, panels of A: the tile, MR x NR accumulators, one fma chain each in k order
- *       consumers, row by row, read C, compute, store the region's results
+ *             first run of k: C starts at 0 or at contract_from's third operand
+ *             last run: the consumers read the tile from L1, compute, store the region's results
  *
- * Canonical order: past 4096 k the chain restarts and partial results are added in order: C is then folded into a second
- * block T after every 4096. Edges: rows past the end repeat the last row and are not stored; columns are masked. */
+ * C, in scratch, is [panels of N][panels of M][MR][NR]. Canonical order: past 4096 k the chain restarts and partial results
+ * are added in order: C is then folded into a second block T after every 4096. Edges: rows past the end are not stored;
+ * columns are masked. */
 #include "codegen/lower_tile.h"
 #include "ir/rule.h"
 #include <string.h>
@@ -46,7 +48,7 @@ typedef struct Contract {
   KV m, n, kk;            /* extents: all of M, last run of N, all of K */
   KV outer[2 * MAX_RANK]; /* indices of batch runs, then of N runs before the last */
   int mr, nv, lanes, nr, mc, nc, mb, kc;
-  int64_t kmax;   /* bound of K */
+  bool one_run;   /* all of K is one run of KC: C is a single tile */
   int A, B, C, T; /* scratch */
 } Contract;
 
@@ -118,6 +120,10 @@ static void set_outer(Contract *w, Cursor *c, const char *letters, int n) {
   for (int i = 0; i + 1 < w->N.n; i++) set_index(c, letters, n, w->N.first[i], w->outer[w->batch.n + i]);
 }
 
+static KV panels(Kernel *k, KV n, int r) {
+  return k_i2(k, K_idiv, k_add(k, n, k_ic(k, r - 1)), k_ic(k, r));
+}
+
 /* ---- packing */
 
 typedef struct Pack {
@@ -145,19 +151,42 @@ static int group_of(const Operand *o, const char *letters, int n, char first) {
   return space_group(&o->s, rule_find(letters, n, first));
 }
 
-/* Vectors along x (M or N): loaded as they lie. */
-static void pack_along_x(Pack *p, KV panel, KV x) {
+/* The first n lanes, in pieces of 2^i: whole stores are faster than masked ones. */
+static void store_first(Kernel *k, int buf, KV at, KV v, int n) {
+  int lanes = k_lanes(k, v);
+  for (int from = 0; from < n;) {
+    int piece = lanes;
+    while (piece > n - from) piece /= 2;
+    uint8_t mask[KIR_LANES];
+    for (int i = 0; i < piece; i++) mask[i] = (uint8_t)(from + i);
+    KV x = piece == lanes ? v : piece == 1 ? k_extract(k, v, from) : k_shuffle(k, v, v, mask, piece);
+    k_store(k, buf, k_add(k, at, k_ic(k, from)), x);
+    from += piece;
+  }
+}
+
+/* Vectors along x (M or N), copied as they lie: a few rows of k at a time for all panels, so that memory is read along its rows. */
+static void pack_along_x(Pack *p) {
+  enum { ROWS = 8 };
   Kernel *k = p->w->k;
-  int lanes = p->w->lanes;
+  int lanes = p->w->lanes, r = p->r, over = (r + lanes - 1) / lanes * lanes - r; /* lanes loaded beyond a panel */
   Cursor *c = &p->o->c;
-  KV loop = k_for(k, p->k0, p->k1, 1);
-  KV at = k_add(k, panel, k_mul(k, k_sub(k, loop, p->k0), k_ic(k, p->r)));
-  for (int j = 0; j < p->r; j += lanes) {
-    KV xj = k_add(k, x, k_ic(k, j));
-    cursor_rows_reset(c);
-    cursor_begin(c, lanes, k_sub(k, p->x1, xj));
-    pack_at(p, xj, loop);
-    k_store(k, p->buf, k_add(k, at, k_ic(k, j)), cursor_value(c, p->o->v));
+  KV n = k_sub(k, p->x1, p->x0), zero = k_ic(k, 0), size = k_mul(k, k_sub(k, p->k1, p->k0), k_ic(k, r));
+  KV whole = k_i2(k, K_idiv, over ? k_i2(k, K_imax, k_sub(k, n, k_ic(k, over)), zero) : n, k_ic(k, r));
+  KV kb = k_for(k, p->k0, p->k1, ROWS), ke = k_min(k, k_add(k, kb, k_ic(k, ROWS)), p->k1);
+  for (int masked = 0; masked < 2; masked++) {
+    KV panel = k_for(k, masked ? whole : zero, masked ? panels(k, n, r) : whole, 1);
+    KV x = k_add(k, p->x0, k_mul(k, panel, k_ic(k, r))), base = k_mul(k, panel, size), kk = k_for(k, kb, ke, 1);
+    KV at = k_add(k, base, k_mul(k, k_sub(k, kk, p->k0), k_ic(k, r)));
+    for (int j = 0; j < r; j += lanes) {
+      KV xj = k_add(k, x, k_ic(k, j));
+      cursor_rows_reset(c);
+      cursor_begin(c, lanes, masked ? k_sub(k, p->x1, xj) : 0);
+      pack_at(p, xj, kk);
+      store_first(k, p->buf, k_add(k, at, k_ic(k, j)), cursor_value(c, p->o->v), r - j < lanes ? r - j : lanes);
+    }
+    k_end(k);
+    k_end(k);
   }
   k_end(k);
 }
@@ -221,19 +250,21 @@ static void pack(Pack *p) {
   Kernel *k = w->k;
   Operand *o = p->o;
   const Letters *X = p->is_b ? &w->N : &w->M;
-  char last = p->letters[p->nletters - 1];
-  bool x_inner = X->n && (p->is_b || X->n == 1) && rule_find(w->rule.out, w->rule.no, last) >= 0 &&
+  char last = p->nletters ? p->letters[p->nletters - 1] : 0;
+  bool x_inner = last && X->n && (p->is_b || X->n == 1) && rule_find(w->rule.out, w->rule.no, last) >= 0 &&
                  rule_find(p->is_b ? w->rule.a : w->rule.b, p->is_b ? w->rule.na : w->rule.nb, last) < 0 &&
                  group_of(o, p->letters, p->nletters, X->first[X->n - 1]) == o->s.ngroups - 1;
   bool k_inner = !x_inner && w->K.n == 1 && group_of(o, p->letters, p->nletters, w->K.first[0]) == o->s.ngroups - 1;
   o->c = cursor_new(w->lo, &o->s, x_inner || k_inner ? o->s.ngroups - 1 : -1);
   set_outer(w, &o->c, p->letters, p->nletters);
+  if (x_inner) {
+    pack_along_x(p);
+    return;
+  }
   KV size = k_mul(k, k_sub(k, p->k1, p->k0), k_ic(k, p->r));
   KV x = k_for(k, p->x0, p->x1, p->r);
   KV panel = k_mul(k, k_i2(k, K_idiv, k_sub(k, x, p->x0), k_ic(k, p->r)), size);
-  if (x_inner)
-    pack_along_x(p, panel, x);
-  else if (k_inner)
+  if (k_inner)
     pack_along_k(p, panel, x);
   else
     pack_scalar(p, panel, x);
@@ -242,110 +273,120 @@ static void pack(Pack *p) {
 
 /* ---- the tile */
 
-static void tile(Contract *w, KV ap, KV bp, KV cp, KV depth) {
+typedef struct Block {
+  KV m0, m1, n0, n1, mp, np;   /* ranges; panels of M and N */
+  KV k0, k1, chain, chain_end; /* the run of k at work, in its chain */
+  KV first_k, last_of_chain;   /* does the run begin, end the chain? 1 or 0; constants where one run is all */
+  KV m, n, cell;               /* the tile: its first row and column; element index in C and T */
+} Block;
+
+static void advance_tile(Contract *w, Block *b, KV ap, KV bp) {
   Kernel *k = w->k;
   enum { UNROLL = 4 };
   KV acc[TILE_MAX];
-  for (int i = 0; i < w->mr; i++)
-    for (int j = 0; j < w->nv; j++)
-      acc[i * w->nv + j] = k_load(k, w->C, k_add(k, cp, k_ic(k, i * w->nr + j * w->lanes)), w->lanes);
+  for (int i = 0; i < w->mr * w->nv; i++) acc[i] = k_load(k, w->C, k_add(k, b->cell, k_ic(k, i * w->lanes)), w->lanes);
   Tile t = {w->mr, w->nv, w->lanes, w->A, w->B, {0}, k_ic(k, w->mr), bp, k_ic(k, w->nr), 0};
   for (int i = 0; i < w->mr; i++) t.a[i] = k_add(k, ap, k_ic(k, i));
-  tile_chain(k, &t, k_ic(k, 0), depth, UNROLL, acc);
-  for (int i = 0; i < w->mr; i++)
-    for (int j = 0; j < w->nv; j++)
-      k_store(k, w->C, k_add(k, cp, k_ic(k, i * w->nr + j * w->lanes)), acc[i * w->nv + j]);
+  tile_chain(k, &t, k_ic(k, 0), k_sub(k, b->k1, b->k0), UNROLL, acc);
+  for (int i = 0; i < w->mr * w->nv; i++) k_store(k, w->C, k_add(k, b->cell, k_ic(k, i * w->lanes)), acc[i]);
 }
 
-/* ---- the result block: [panels of N][panels of M][MR][NR] */
-
-static KV panels(Kernel *k, KV n, int r) {
-  return k_i2(k, K_idiv, k_add(k, n, k_ic(k, r - 1)), k_ic(k, r));
+static void fill(Contract *w, int buf, KV at, double value) {
+  for (int i = 0; i < w->mr * w->nv; i++)
+    k_store(w->k, buf, k_add(w->k, at, k_ic(w->k, i * w->lanes)), k_fc(w->k, value, w->lanes));
 }
 
-typedef struct Block {
-  KV m0, m1, n0, n1, mp, np; /* ranges; panels of M and N */
-} Block;
-
-static void fill(Contract *w, Block *b, int buf, double value) {
+/* A chain has ended: T = C for the first one, T = T + C for others. */
+static void fold_partial(Contract *w, Block *b) {
   Kernel *k = w->k;
-  KV n = k_mul(k, k_mul(k, b->mp, b->np), k_ic(k, w->mr * w->nr));
-  KV i = k_for(k, k_ic(k, 0), n, w->lanes);
-  k_store(k, buf, i, k_fc(k, value, w->lanes));
-  k_end(k);
-}
-
-/* T = C, or T = T + C once `k0` is past the first chain; C = 0. */
-static void fold_partial(Contract *w, Block *b, KV k0) {
-  Kernel *k = w->k;
-  KV n = k_mul(k, k_mul(k, b->mp, b->np), k_ic(k, w->mr * w->nr)), later = k_i2(k, K_ilt, k_ic(k, 0), k0);
+  KV later = k_i2(k, K_ilt, k_ic(k, 0), b->chain);
   for (int add = 0; add < 2; add++) {
     k_if(k, add ? later : k_i2(k, K_ieq, later, k_ic(k, 0)));
-    KV i = k_for(k, k_ic(k, 0), n, w->lanes), x = k_load(k, w->C, i, w->lanes);
-    k_store(k, w->T, i, add ? k_f(k, K_fadd, k_load(k, w->T, i, w->lanes), x, 0) : x);
-    k_store(k, w->C, i, k_fc(k, 0, w->lanes));
+    KV i = k_for(k, k_ic(k, 0), k_ic(k, w->mr * w->nr), w->lanes), at = k_add(k, b->cell, i);
+    KV x = k_load(k, w->C, at, w->lanes);
+    k_store(k, w->T, at, add ? k_f(k, K_fadd, k_load(k, w->T, at, w->lanes), x, 0) : x);
     k_end(k);
     k_end(k);
   }
 }
 
-/* Walks the block's valid elements in rows; loads them from contract_from's third operand into C (init), or hands C to the
- * consumers and stores the results. */
-static void columns_of_row(Contract *w, Block *b, KV row, KV n, KV panel, bool masked, bool init) {
+/* Walks the tile's valid elements, a vector at a time along its rows: loads contract_from's third operand into C (init), or
+ * hands the sums to the consumers and stores the results. */
+static void walk_tile(Contract *w, Block *b, bool init) {
   Kernel *k = w->k;
   Cursor *c = &w->oc;
   const Graph *g = w->lo->g;
   int buf = w->T >= 0 && !init ? w->T : w->C;
-  KV at = k_add(k, k_mul(k, k_mul(k, panel, b->mp), k_ic(k, w->mr * w->nr)), k_mul(k, row, k_ic(k, w->nr)));
-  for (int j = 0; j < w->nv; j++) {
-    KV nj = k_add(k, n, k_ic(k, j * w->lanes)), out[MAX_OUTPUTS];
-    KV cell = k_add(k, at, k_ic(k, j * w->lanes));
-    cursor_begin(c, w->lanes, masked ? k_sub(k, b->n1, nj) : 0);
-    c->idx[c->vgroup] = nj;
+  int64_t all;
+  bool always = k_const(k, w->n, &all) && all % w->nr == 0;
+  KV rows = k_min(k, k_ic(k, w->mr), k_sub(k, b->m1, b->m)), nv = k_ic(k, w->nv);
+  KV whole = k_i2(k, K_ilt, k_add(k, b->n, k_ic(k, w->nr - 1)), b->n1);
+  for (int masked = 0; masked < (always ? 1 : 2); masked++) {
+    if (!always) k_if(k, masked ? k_i2(k, K_ieq, whole, k_ic(k, 0)) : whole);
+    KV v = k_for(k, k_ic(k, 0), k_mul(k, rows, nv), 1), out[MAX_OUTPUTS];
+    KV n = k_add(k, b->n, k_mul(k, k_i2(k, K_imod, v, nv), k_ic(k, w->lanes)));
+    KV at = k_add(k, b->cell, k_mul(k, v, k_ic(k, w->lanes)));
+    cursor_rows_reset(c);
+    set_outer(w, c, w->rule.out, w->rule.no);
+    set_flat(k, c, w->rule.out, w->rule.no, &w->M, k_add(k, b->m, k_i2(k, K_idiv, v, nv)));
+    c->idx[c->vgroup] = n;
+    cursor_begin(c, w->lanes, masked ? k_sub(k, b->n1, n) : 0);
     if (init) {
-      k_store(k, buf, cell, cursor_value(c, w->node->args[2]));
-      continue;
+      k_store(k, buf, at, cursor_value(c, w->node->args[2]));
+    } else {
+      cursor_rows(c);
+      cursor_set(c, w->node->res, k_load(k, buf, at, w->lanes));
+      for (int i = 0; i < g->noutputs; i++) out[i] = cursor_value(c, g->outputs[i].val);
+      for (int i = 0; i < g->noutputs; i++) cursor_store(c, i, out[i]);
     }
-    cursor_set(c, w->node->res, k_load(k, buf, cell, w->lanes));
-    for (int i = 0; i < g->noutputs; i++) out[i] = cursor_value(c, g->outputs[i].val);
-    for (int i = 0; i < g->noutputs; i++) cursor_store(c, i, out[i]);
+    k_end(k);
+    if (!always) k_end(k);
   }
 }
 
-static void walk(Contract *w, Block *b, bool init) {
+/* What a tile needs before and after its run of k, while it lies in L1. */
+static void begin_tile(Contract *w, Block *b) {
+  k_if(w->k, b->first_k);
+  if (w->node->op == OP_contract_from)
+    walk_tile(w, b, true);
+  else
+    fill(w, w->C, b->cell, 0);
+  k_end(w->k);
+}
+
+static void end_tile(Contract *w, Block *b) {
   Kernel *k = w->k;
-  Cursor *c = &w->oc;
-  KV rows = k_sub(k, b->m1, b->m0), cols = k_sub(k, b->n1, b->n0);
-  KV row = k_for(k, k_ic(k, 0), rows, 1);
-  cursor_rows_reset(c);
-  set_outer(w, c, w->rule.out, w->rule.no);
-  set_flat(k, c, w->rule.out, w->rule.no, &w->M, k_add(k, b->m0, row));
-  cursor_rows(c);
-  /* row of the block -> panel row / MR, row in it: [panel][mr] rows of NR are contiguous, so the row number itself addresses */
-  KV whole = k_i2(k, K_idiv, cols, k_ic(k, w->nr));
-  KV panel = k_for(k, k_ic(k, 0), whole, 1);
-  columns_of_row(w, b, row, k_add(k, b->n0, k_mul(k, panel, k_ic(k, w->nr))), panel, false, init);
-  k_end(k);
-  k_if(k, k_i2(k, K_ilt, k_mul(k, whole, k_ic(k, w->nr)), cols));
-  columns_of_row(w, b, row, k_add(k, b->n0, k_mul(k, whole, k_ic(k, w->nr))), whole, true, init);
-  k_end(k);
+  if (w->T >= 0) {
+    k_if(k, b->last_of_chain);
+    fold_partial(w, b);
+    k_end(k);
+  }
+  k_if(k, k_i2(k, K_ieq, b->k1, w->kk));
+  walk_tile(w, b, false);
   k_end(k);
 }
 
-/* k in [k0, k1), at most KC: both operands packed, every tile of the block advanced. */
-static void advance(Contract *w, Block *b, KV k0, KV k1) {
+/* One run of k, at most KC: both operands packed, every tile of the block advanced. */
+static void advance(Contract *w, Block *b) {
   Kernel *k = w->k;
-  KV depth = k_sub(k, k1, k0);
-  Pack pb = {w, &w->b, w->rule.b, w->rule.nb, true, b->n0, b->n1, k0, k1, w->B, w->nr};
+  KV depth = k_sub(k, b->k1, b->k0);
+  b->first_k = k_i2(k, K_ieq, b->k0, b->chain);
+  b->last_of_chain = k_i2(k, K_ieq, b->k1, b->chain_end);
+  Pack pb = {w, &w->b, w->rule.b, w->rule.nb, true, b->n0, b->n1, b->k0, b->k1, w->B, w->nr};
   pack(&pb);
   KV m = k_for(k, b->m0, b->m1, w->mc), mend = k_min(k, k_add(k, m, k_ic(k, w->mc)), b->m1);
-  Pack pa = {w, &w->a, w->rule.a, w->rule.na, false, m, mend, k0, k1, w->A, w->mr};
+  Pack pa = {w, &w->a, w->rule.a, w->rule.na, false, m, mend, b->k0, b->k1, w->A, w->mr};
   pack(&pa);
   KV first = k_i2(k, K_idiv, k_sub(k, m, b->m0), k_ic(k, w->mr));
   KV jb = k_for(k, k_ic(k, 0), b->np, 1);
   KV ia = k_for(k, k_ic(k, 0), panels(k, k_sub(k, mend, m), w->mr), 1);
-  KV cp = k_mul(k, k_add(k, k_mul(k, jb, b->mp), k_add(k, first, ia)), k_ic(k, w->mr * w->nr));
-  tile(w, k_mul(k, ia, k_mul(k, depth, k_ic(k, w->mr))), k_mul(k, jb, k_mul(k, depth, k_ic(k, w->nr))), cp, depth);
+  b->m = k_add(k, m, k_mul(k, ia, k_ic(k, w->mr)));
+  b->n = k_add(k, b->n0, k_mul(k, jb, k_ic(k, w->nr)));
+  b->cell =
+      w->one_run ? k_ic(k, 0) : k_mul(k, k_add(k, k_mul(k, jb, b->mp), k_add(k, first, ia)), k_ic(k, w->mr * w->nr));
+  begin_tile(w, b);
+  advance_tile(w, b, k_mul(k, ia, k_mul(k, depth, k_ic(k, w->mr))), k_mul(k, jb, k_mul(k, depth, k_ic(k, w->nr))));
+  end_tile(w, b);
   k_end(k);
   k_end(k);
   k_end(k);
@@ -353,25 +394,14 @@ static void advance(Contract *w, Block *b, KV k0, KV k1) {
 
 static void block(Contract *w, Block *b) {
   Kernel *k = w->k;
-  if (w->node->op == OP_contract_from)
-    walk(w, b, true);
-  else
-    fill(w, b, w->C, 0);
   bool single = w->T < 0; /* the bound of K is one chain */
-  KV chain = single ? k_ic(k, 0) : k_for(k, k_ic(k, 0), w->kk, CHAIN);
-  KV chain_end = single ? w->kk : k_min(k, k_add(k, chain, k_ic(k, CHAIN)), w->kk);
-  if (single && w->kmax <= w->kc) {
-    advance(w, b, chain, chain_end);
-  } else {
-    KV k0 = k_for(k, chain, chain_end, w->kc);
-    advance(w, b, k0, k_min(k, k_add(k, k0, k_ic(k, w->kc)), chain_end));
-    k_end(k);
-  }
-  if (!single) {
-    fold_partial(w, b, chain);
-    k_end(k);
-  }
-  walk(w, b, false);
+  b->chain = single ? k_ic(k, 0) : k_for(k, k_ic(k, 0), w->kk, CHAIN);
+  b->chain_end = single ? w->kk : k_min(k, k_add(k, b->chain, k_ic(k, CHAIN)), w->kk);
+  b->k0 = w->one_run ? b->chain : k_for(k, b->chain, b->chain_end, w->kc);
+  b->k1 = w->one_run ? b->chain_end : k_min(k, k_add(k, b->k0, k_ic(k, w->kc)), b->chain_end);
+  advance(w, b);
+  if (!w->one_run) k_end(k);
+  if (!single) k_end(k);
 }
 
 /* ---- schedule: sizes from the caches, a guess that the tuner will replace. */
@@ -403,9 +433,10 @@ static void schedule(Contract *w, int64_t m, int64_t n, int64_t kk) {
   w->nr = w->nv * w->lanes;
   int64_t chain = least(kk, CHAIN);
   w->kc = (int)even(chain, least(384, t->l1 * 3 / 4 / (4 * w->nr)), 8); /* a panel of B stays in L1 */
-  w->mc = (int)round_up(least(m, t->l2 / 2 / (4 * w->kc)), w->mr);      /* a block of A in half of L2 */
+  w->mc =
+      (int)round_up(least(m, t->l2 / 2 / (4 * w->kc)), w->mr); /* a block of A in half of L2 */
   w->mb = (int)round_up(even(m, 1024, w->mr), w->mc);
-  w->nc = (int)even(n, 512, w->nr);
+  w->nc = (int)even(n, 768, w->nr);
 }
 
 bool lower_contract(Lower *lo) {
@@ -443,12 +474,13 @@ bool lower_contract(Lower *lo) {
   w.oc = cursor_new(lo, &w.out, w.out.ngroups - 1);
 
   int64_t bm = bound(&w.M, 0, w.M.n), bn = bound(&w.N, w.N.n - 1, w.N.n), bk = bound(&w.K, 0, w.K.n);
-  w.kmax = bk;
   schedule(&w, bm, bn, bk);
+  w.one_run = bk <= w.kc;
+  int64_t cells = w.one_run ? w.mr * w.nr : round_up(w.mb, w.mr) * w.nc;
   w.A = k_scratch(k, "A", DT_f32, (int64_t)w.mc * w.kc + w.lanes * (w.mr + 1) + w.lanes);
   w.B = k_scratch(k, "B", DT_f32, (int64_t)w.nc * w.kc + (int64_t)w.lanes * w.nr);
-  w.C = k_scratch(k, "C", DT_f32, round_up(w.mb, w.mr) * w.nc);
-  if (bk > CHAIN) w.T = k_scratch(k, "T", DT_f32, round_up(w.mb, w.mr) * w.nc);
+  w.C = k_scratch(k, "C", DT_f32, cells);
+  if (bk > CHAIN) w.T = k_scratch(k, "T", DT_f32, cells);
 
   w.m = k_ic(k, 1), w.kk = k_ic(k, 1);
   for (int i = 0; i < w.M.n; i++) w.m = k_mul(k, w.m, run_extent(k, &w.M, i));
@@ -464,8 +496,9 @@ bool lower_contract(Lower *lo) {
   for (int i = 0; i < w.batch.n; i++) w.outer[nouter++] = k_for(k, k_ic(k, 0), run_extent(k, &w.batch, i), 1);
   for (int i = 0; i + 1 < w.N.n; i++) w.outer[nouter++] = k_for(k, k_ic(k, 0), run_extent(k, &w.N, i), 1);
   KV n0 = k_for(k, b.n0, b.n1, w.nc), m0 = k_for(k, b.m0, b.m1, w.mb);
-  Block inner = {m0, k_min(k, k_add(k, m0, k_ic(k, w.mb)), b.m1), n0, k_min(k, k_add(k, n0, k_ic(k, w.nc)), b.n1), 0,
-                 0};
+  Block inner = {.m0 = m0, .n0 = n0};
+  inner.m1 = k_min(k, k_add(k, m0, k_ic(k, w.mb)), b.m1);
+  inner.n1 = k_min(k, k_add(k, n0, k_ic(k, w.nc)), b.n1);
   inner.mp = panels(k, k_sub(k, inner.m1, inner.m0), w.mr);
   inner.np = panels(k, k_sub(k, inner.n1, inner.n0), w.nr);
   block(&w, &inner);

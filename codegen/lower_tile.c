@@ -37,17 +37,29 @@ void tile_chain(Kernel *k, const Tile *t, KV lo, KV hi, int unroll, KV *acc) {
   if (unroll > 1 && !(k_const(k, depth, &d) && d % unroll == 0)) run(k, t, whole, hi, 1, acc);
 }
 
+/* Blocks of 4 x 4 within groups of four lanes first (unpacklo/hi, then pairs), then whole groups change places: every shuffle
+ * is one instruction of SSE, AVX or AVX-512. */
 void tile_transpose(Kernel *k, KV *v, int lanes) {
-  uint8_t lo[KIR_LANES], hi[KIR_LANES];
-  for (int i = 0; i < lanes; i++) {
-    lo[i] = (uint8_t)(i / 2 + (i & 1 ? lanes : 0));
-    hi[i] = (uint8_t)(lanes / 2 + i / 2 + (i & 1 ? lanes : 0));
+  uint8_t mask[KIR_LANES];
+  KV t[KIR_LANES];
+  for (int step = 1; step <= 2; step *= 2) { /* singles of rows i, i + 1; then pairs of rows i, i + 2 */
+    for (int i = 0; i < lanes; i++) {
+      bool hi = i & step;
+      for (int l = 0; l < lanes; l++) {
+        int q = l & 3, from = step == 1 ? q / 2 + 2 * hi : (q & 1) + 2 * hi;
+        mask[l] = (uint8_t)((l & ~3) + from + ((step == 1 ? q & 1 : q / 2) ? lanes : 0));
+      }
+      int to =
+          step == 1 ? i : (i & ~3) | (i & 1) << 1 | (i >> 1 & 1); /* the halves of step 1 are columns 0, 1 and 2, 3 */
+      t[to] = k_shuffle(k, v[i & ~step], v[i | step], mask, lanes);
+    }
+    memcpy(v, t, sizeof(KV) * (size_t)lanes);
   }
-  for (int round = 1; round < lanes; round *= 2) { /* log2(lanes) rounds of interleaving rows i and i + lanes/2 */
-    KV t[KIR_LANES];
-    for (int i = 0; i < lanes / 2; i++) {
-      t[2 * i] = k_shuffle(k, v[i], v[i + lanes / 2], lo, lanes);
-      t[2 * i + 1] = k_shuffle(k, v[i], v[i + lanes / 2], hi, lanes);
+  for (int step = 4; step < lanes; step *= 2) { /* groups of lanes of rows i, i + step */
+    for (int i = 0; i < lanes; i++) {
+      bool hi = i & step;
+      for (int l = 0; l < lanes; l++) mask[l] = (uint8_t)(((l & step) ? lanes : 0) + ((l & ~step) | (hi ? step : 0)));
+      t[i] = k_shuffle(k, v[i & ~step], v[i | step], mask, lanes);
     }
     memcpy(v, t, sizeof(KV) * (size_t)lanes);
   }

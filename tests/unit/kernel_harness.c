@@ -47,7 +47,11 @@ static bool load(KernelSet *s, const Text *object, Text *why) {
     s->fn[i] = (KernelFn)(uintptr_t)dlsym(s->library, g->name);
     if (!s->fn[i]) text_add(why, "kernel @%s is missing\n", g->name), ok = false;
   }
-  unlink(o), unlink(so), rmdir(base);
+  if (ok) s->peak = (KernelFn)(uintptr_t)dlsym(s->library, "peak");
+  if (getenv("KERNEL_KEEP"))
+    fprintf(stderr, "kernels: %s\n", so);
+  else
+    unlink(o), unlink(so), rmdir(base);
   return ok;
 }
 
@@ -66,6 +70,8 @@ bool kernels_build(KernelSet *s, const char *target, const char *text, Text *why
     for (int i = 0; i < s->module->ngraphs; i++)
       if (s->module->graphs[i]->region)
         ok = lower_region(s->module->graphs[i], &s->target, s->km, &s->lowered[i]) && ok;
+    Lowered peak;
+    ok = ok && lower_peak(&s->target, s->km, &peak, &s->peak_flops);
     ok = ok && llvm_compile(s->km, &s->target, LLVM_OBJECT, NULL, NULL, 0, s->diags, &object);
   }
   if (!ok) diags_render(s->diags, why);

@@ -18,6 +18,8 @@ typedef struct KernelSet {
   Target target;
   Lowered *lowered; /* by graph of the module */
   KernelFn *fn;     /* likewise */
+  KernelFn peak;    /* lower_peak's: independent FMAs in registers */
+  double peak_flops;
   void *library;
 } KernelSet;
 
