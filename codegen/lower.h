@@ -43,6 +43,10 @@ bool cursor_ready(const Cursor *c, Val v);      /* can it be emitted: no reducti
 KV cursor_address(Cursor *c, Val v);            /* element index of v at this place */
 void cursor_store(Cursor *c, int output, KV x); /* lanes or scalar, as the output is */
 
+/* All outputs that run along the lanes, from lane index `at` on (a LaneBody); all others, as scalars. */
+void cursor_store_lanes(Cursor *c, KV at, void *unused);
+void cursor_store_rows(Cursor *c);
+
 KV lower_extent(Kernel *k, Dim d);
 KV lower_extents(Kernel *k, const Space *s, int group); /* product over a group's axes */
 /* This thread's share [lo, hi) of `units`, in whole multiples of `grain`. */

@@ -3,24 +3,6 @@
  * done by the first thread. */
 #include "codegen/lower.h"
 
-static void store_all(Cursor *c, KV at, void *unused) {
-  const Graph *g = c->lo->g;
-  KV out[MAX_OUTPUTS];
-  (void)unused;
-  c->idx[c->vgroup] = at;
-  for (int i = 0; i < g->noutputs; i++) /* all loads before any store: outputs may share inputs' buffers */
-    if (cursor_is_full(c, g->outputs[i].val)) out[i] = cursor_value(c, g->outputs[i].val);
-  for (int i = 0; i < g->noutputs; i++)
-    if (cursor_is_full(c, g->outputs[i].val)) cursor_store(c, i, out[i]);
-}
-
-static void store_rows(Cursor *c) {
-  const Graph *g = c->lo->g;
-  cursor_begin(c, 1, 0);
-  for (int i = 0; i < g->noutputs; i++)
-    if (!cursor_is_full(c, g->outputs[i].val)) cursor_store(c, i, cursor_value(c, g->outputs[i].val));
-}
-
 bool lower_map(Lower *lo) {
   Kernel *k = lo->k;
   Space s;
@@ -30,14 +12,14 @@ bool lower_map(Lower *lo) {
   if (s.ngroups == 0) {
     k_if(k, k_i2(k, K_ieq, k_op0(k, K_thread), k_ic(k, 0)));
     cursor_rows(&c);
-    store_rows(&c);
+    cursor_store_rows(&c);
     k_end(k);
   } else if (s.ngroups == 1) {
     lower_share(k, lower_extents(k, &s, 0), 1024, &from, &to);
     cursor_rows(&c);
-    lower_lanes(&c, from, to, store_all, NULL);
+    lower_lanes(&c, from, to, cursor_store_lanes, NULL);
     k_if(k, k_i2(k, K_ieq, k_op0(k, K_thread), k_ic(k, 0)));
-    store_rows(&c);
+    cursor_store_rows(&c);
     k_end(k);
   } else {
     KV rows = k_ic(k, 1);
@@ -47,8 +29,8 @@ bool lower_map(Lower *lo) {
     cursor_rows_reset(&c);
     cursor_unflatten(&c, r, s.ngroups - 1);
     cursor_rows(&c);
-    lower_lanes(&c, k_ic(k, 0), lower_extents(k, &s, s.ngroups - 1), store_all, NULL);
-    store_rows(&c);
+    lower_lanes(&c, k_ic(k, 0), lower_extents(k, &s, s.ngroups - 1), cursor_store_lanes, NULL);
+    cursor_store_rows(&c);
     k_end(k);
   }
   return true;

@@ -321,6 +321,24 @@ void cursor_store(Cursor *c, int output, KV x) {
   }
 }
 
+void cursor_store_lanes(Cursor *c, KV at, void *unused) {
+  const Graph *g = c->lo->g;
+  KV *out = NEW_ARRAY(c->lo->tmp, KV, g->noutputs);
+  (void)unused;
+  c->idx[c->vgroup] = at;
+  for (int i = 0; i < g->noutputs; i++) /* all loads before any store: outputs may share inputs' buffers */
+    if (cursor_is_full(c, g->outputs[i].val)) out[i] = cursor_value(c, g->outputs[i].val);
+  for (int i = 0; i < g->noutputs; i++)
+    if (cursor_is_full(c, g->outputs[i].val)) cursor_store(c, i, out[i]);
+}
+
+void cursor_store_rows(Cursor *c) {
+  const Graph *g = c->lo->g;
+  cursor_begin(c, 1, 0);
+  for (int i = 0; i < g->noutputs; i++)
+    if (!cursor_is_full(c, g->outputs[i].val)) cursor_store(c, i, cursor_value(c, g->outputs[i].val));
+}
+
 /* ---- reductions and lane loops */
 
 KV lower_combine(Kernel *k, KV a, KV b, bool max) {

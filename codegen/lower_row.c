@@ -52,17 +52,6 @@ static void reduce_level(Cursor *c, Walk *w, KV cols) {
   for (int r = 0; r < w->n; r++) cursor_set(c, w->red[r], lower_tree(k, w->acc[r], nv, lanes, w->max[r]));
 }
 
-static void store_columns(Cursor *c, KV at, void *unused) {
-  const Graph *g = c->lo->g;
-  KV out[MAX_OUTPUTS];
-  (void)unused;
-  c->idx[c->vgroup] = at;
-  for (int i = 0; i < g->noutputs; i++)
-    if (cursor_is_full(c, g->outputs[i].val)) out[i] = cursor_value(c, g->outputs[i].val);
-  for (int i = 0; i < g->noutputs; i++)
-    if (cursor_is_full(c, g->outputs[i].val)) cursor_store(c, i, out[i]);
-}
-
 static void one_row(Cursor *c, KV cols) {
   const Graph *g = c->lo->g;
   bool any = false;
@@ -82,10 +71,8 @@ static void one_row(Cursor *c, KV cols) {
     cursor_rows(c);
   }
   for (int i = 0; i < g->noutputs; i++) any |= cursor_is_full(c, g->outputs[i].val);
-  if (any) lower_lanes(c, k_ic(c->lo->k, 0), cols, store_columns, NULL);
-  cursor_begin(c, 1, 0);
-  for (int i = 0; i < g->noutputs; i++)
-    if (!cursor_is_full(c, g->outputs[i].val)) cursor_store(c, i, cursor_value(c, g->outputs[i].val));
+  if (any) lower_lanes(c, k_ic(c->lo->k, 0), cols, cursor_store_lanes, NULL);
+  cursor_store_rows(c);
 }
 
 bool lower_row(Lower *lo) {
