@@ -24,7 +24,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_INPUTS = 60, MAX_MEMBERS = 400 };
+/* What the lowerings hold at once: buffers of a kernel, results of a tile, sums of a column block. */
+enum { MAX_INPUTS = 60, MAX_MEMBERS = 400, MAX_TILE_MEMBERS = 48, MAX_SUMS = 8 };
 
 typedef enum Kind { G_NONE, G_SCALARS, G_MAP, G_ROW, G_COLUMN, G_CONTRACT, G_ALONE, G_OUTSIDE } Kind;
 
@@ -244,7 +245,11 @@ static bool build(Build *b, const Fuse *f, Module *m, const char *name, const ch
 
 /* Would these members make a region of this kind? */
 static bool fits(const Fuse *f, const int *node, int n, const char *kind) {
-  if (n > MAX_MEMBERS) return false;
+  bool tile = !strcmp(kind, "contract") || !strcmp(kind, "column");
+  if (n > (tile ? MAX_TILE_MEMBERS : MAX_MEMBERS)) return false;
+  int sums = 0;
+  for (int i = 0; i < n; i++) sums += f->g->nodes[node[i]].op == OP_sum;
+  if (sums > MAX_SUMS && !strcmp(kind, "column")) return false;
   Arena *a = arena_new();
   Module *m = module_new(a, diags_new(a), "try");
   Fuse local = *f; /* the trial's allocations go with the trial */
