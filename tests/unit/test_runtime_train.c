@@ -178,8 +178,10 @@ Test(train, kill_nine_at_any_moment, .timeout = 120) {
   snprintf(resume, sizeof(resume), "%s --resume", line);
   int kills = 0;
   pid_t pid = start(line);
-  for (unsigned i = 0; i < 20; i++) {
-    usleep(8000 + i * 7919 % 37 * 1000);
+  for (int i = 0; i < 20; i++) {
+    /* spread over the run by its progress, so that a fast disk does not end it early; then some random part of a step */
+    for (int wait = 0; wait < 30000 && count_lines("r/metrics.jsonl") < 18 * (i + 1); wait++) usleep(1000);
+    usleep((unsigned)(i * 7919 % 37 * 100));
     kill(pid, SIGKILL);
     int status = finish(pid);
     cr_assert(status == 1000 + SIGKILL || status == 0, "exit %d", status);
