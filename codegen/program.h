@@ -89,6 +89,12 @@ typedef struct PlanKernel {
   const int *syms;
 } PlanKernel;
 
+/* A region's answers to alias questions, asked once. */
+typedef struct PlanAlias {
+  const Graph *region;
+  unsigned char *alias; /* [output][input] */
+} PlanAlias;
+
 typedef struct Plan {
   Arena *arena;
   Diags *diags;
@@ -100,6 +106,8 @@ typedef struct Plan {
   int nbuffers, cap_buffers;
   PlanKernel *kernels; /* kernel i is kernel i of km */
   int nkernels, cap_kernels;
+  PlanAlias *aliases;
+  int naliases, cap_aliases;
   PlanList *lists;
   int nlists, cap_lists;
   ProgramSymbol *symbols; /* name: index into symbol_names until the blob is written */

@@ -181,8 +181,18 @@ static bool is_loop(const Graph *c, const Node *n) {
   return node_attr(n, "count") || (c->region && !strcmp(c->region, "loop"));
 }
 
+static RegionAlias region_answer(Plan *p, const Graph *c, int output, int input) {
+  for (int i = 0; i < p->naliases; i++)
+    if (p->aliases[i].region == c) return p->aliases[i].alias[output * c->ninputs + input];
+  PlanAlias a = {c, NEW_ARRAY(p->arena, unsigned char, c->noutputs * c->ninputs + 1)};
+  for (int o = 0; o < c->noutputs; o++)
+    for (int i = 0; i < c->ninputs; i++) a.alias[o * c->ninputs + i] = (unsigned char)p->lower->alias(c, o, i);
+  PUSH(p->arena, p->aliases, p->naliases, p->cap_aliases, a);
+  return a.alias[output * c->ninputs + input];
+}
+
 static RegionAlias alias_of(Emit *e, const Node *n, const Graph *c, int output, int input) {
-  if (!is_loop(c, n)) return e->p->lower->alias(c, output, input);
+  if (!is_loop(c, n)) return region_answer(e->p, c, output, input);
   return !strcmp(c->outputs[output].name, c->inputs[input].name) ? REGION_MUST : REGION_NONE;
 }
 
