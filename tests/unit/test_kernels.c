@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* x86-64-v3 and native have one schedule on most machines: native runs the quick tests alone. */
+enum { V3 = 1, WIDE = 2, NARROW = 4, NATIVE = 8, V4 = 16, ALL = 31 };
 static const char *const targets[] = {"cpu:x86-64-v3", "cpu:x86-64-v3,lanes=16", "cpu:x86-64-v3,lanes=4", "cpu:native",
                                       "cpu:x86-64-v4"};
 
@@ -26,14 +28,13 @@ static void check_on(const char *target, const char *text) {
   text_free(&why);
 }
 
-/* few: only the targets that differ most in schedule */
-static void check(Text *t, int ntargets) {
-  const char *only = getenv("KERNEL_TARGET"), *dump = getenv("KERNEL_TEXT");
-  if (dump) fprintf(stderr, "%s", t->s);
-  if (only)
-    check_on(only, t->s);
-  else
-    for (int i = 0; i < ntargets; i++) check_on(targets[i], t->s);
+/* on: bits of targets. KERNEL_TARGET=cpu:... takes that one instead; KERNEL_TEXT=1 prints the module. */
+static void check(Text *t, int on) {
+  const char *only = getenv("KERNEL_TARGET");
+  if (getenv("KERNEL_TEXT")) fprintf(stderr, "%s", t->s);
+  if (only) check_on(only, t->s);
+  for (int i = 0; i < LEN(targets) && !only; i++)
+    if (on >> i & 1) check_on(targets[i], t->s);
   text_free(t);
 }
 
@@ -60,7 +61,7 @@ Test(kernels, every_elementwise_op) {
                n);
     }
   }
-  check(&t, 5);
+  check(&t, ALL);
 }
 
 Test(kernels, map_regions) {
@@ -135,7 +136,7 @@ Test(kernels, map_regions) {
                "  %%2 = mul %%x, %%1 : f32[77]\n  return y=%%2\n}\n");
   text_add(&t, "region map @fill(%%x: f32 data) {\n  %%1 = const {value=2.5} : f32\n"
                "  %%2 = broadcast %%1 {axes=[]} : f32[3, 100]\n  return y=%%2\n}\n");
-  check(&t, 5);
+  check(&t, ALL);
 }
 
 /* ---- rows */
@@ -216,7 +217,7 @@ Test(kernels, row_regions) {
                "  %%3 = sub %%x, %%2 : f32[3, 50257]\n  %%4 = exp %%3 : f32[3, 50257]\n"
                "  %%5 = sum %%4 {axes=[1]} : f32[3]\n  %%6 = pick %%4, %%t : f32[3]\n  %%7 = div %%6, %%5 : f32[3]\n"
                "  return p=%%7\n}\n");
-  check(&t, 5);
+  check(&t, ALL);
 }
 
 /* ---- columns */
@@ -255,7 +256,7 @@ Test(kernels, column_regions) {
                "  return s=%%1\n}\n",
                i, B, T, D, D);
   }
-  check(&t, 5);
+  check(&t, ALL);
 }
 
 /* ---- contractions */
@@ -379,16 +380,26 @@ static const Shape small[] = {
     {"bhts,bshe->bthe", "b=2 t=7 h=2 e=9 s=10"},
 };
 
-Test(kernels, contract_rules) {
+static Text rules(int every) { /* each kind of fusion meets every so many rules */
   Text t = begin("rules");
   char name[64];
   for (int i = 0; i < LEN(small); i++)
     for (int e = 0; e < LEN(epilogues); e++) {
-      if (e > 0 && (i + e) % 3) continue; /* every kind meets every third rule */
+      if ((i + e) % every != 0) continue;
       snprintf(name, sizeof name, "%s.%d", epilogues[e], i);
       contract(&t, name, small[i], epilogues[e]);
     }
-  check(&t, 5);
+  return t;
+}
+
+Test(kernels, contract_rules) {
+  Text t = rules(4);
+  check(&t, V3 | NARROW);
+}
+
+Test(kernels, contract_rules_wide) { /* wide tiles are slow to compile */
+  Text t = rules(10);
+  check(&t, WIDE | V4);
 }
 
 /* Around the blocks: K of the chain's restart, M and N beyond mb, mc, nc. */
@@ -412,7 +423,7 @@ Test(kernels, contract_sizes) {
   }
   contract(&t, "from.4096", (Shape){"mk,nk->mn", "m=20 n=40 k=4096"}, "from");
   contract(&t, "from.1000", (Shape){"km,kn->mn", "m=130 n=40 k=1000"}, "from");
-  check(&t, 5);
+  check(&t, ALL);
 }
 
 Test(kernels, contract_random) {
@@ -420,7 +431,7 @@ Test(kernels, contract_random) {
   Text t = begin("random");
   uint32_t seed = 7;
 #define RANDOM(n) ((seed = seed * 1664525u + 1013904223u) >> 8) % (n)
-  for (int i = 0; i < 40; i++) {
+  for (int i = 0; i < 24; i++) {
     char name[64], dims[64];
     unsigned m = 1 + RANDOM(100), n = 1 + RANDOM(100), k = 1 + RANDOM(300), e = RANDOM(LEN(epilogues));
     snprintf(name, sizeof name, "%s.%d", epilogues[e], i);
@@ -428,7 +439,7 @@ Test(kernels, contract_random) {
     contract(&t, name, (Shape){rules[i % LEN(rules)], dims}, epilogues[e]);
   }
 #undef RANDOM
-  check(&t, 3);
+  check(&t, V3 | NARROW);
 }
 
 /* ---- attention */
@@ -452,23 +463,35 @@ static void attend(Text *t, const char *kind, int i, const char *B, const char *
   text_add(t, "  return dq=%%dq, dk=%%dk, dv=%%dv\n}\n");
 }
 
-Test(kernels, attention) {
+static Text attention(bool few) {
   static const struct {
-    int b, t, s, h, g, e;
-  } size[] = {{1, 1, 1, 1, 1, 8},    {2, 5, 5, 2, 2, 16},    {1, 63, 63, 2, 1, 32}, {2, 64, 64, 2, 2, 64},
-              {1, 65, 65, 3, 1, 48}, {2, 130, 130, 2, 2, 8}, {1, 70, 40, 2, 1, 16}, {1, 40, 150, 2, 2, 20},
-              {1, 1, 100, 4, 2, 64}, {1, 67, 67, 2, 2, 128}, {1, 12, 12, 6, 2, 6},  {1, 7, 200, 1, 1, 3}};
+    int b, t, s, h, g, e, causal;
+    const char *kind; /* rare.: infinities and NaNs in some rows */
+  } size[] = {
+      {1, 65, 65, 3, 1, 48, 1, ""},      {2, 130, 130, 2, 2, 8, 1, "rare."}, {1, 40, 150, 2, 2, 20, 0, ""},
+      {1, 7, 200, 1, 1, 3, 0, ""},       {1, 1, 1, 1, 1, 8, 1, ""},          {2, 5, 5, 2, 2, 16, 1, ""},
+      {1, 63, 63, 2, 1, 32, 1, ""},      {1, 63, 63, 2, 1, 32, 0, ""},       {2, 64, 64, 2, 2, 64, 1, ""},
+      {2, 64, 64, 2, 2, 64, 0, "rare."}, {1, 70, 40, 2, 1, 16, 1, "rare."},  {1, 40, 150, 2, 2, 20, 1, ""},
+      {1, 1, 100, 4, 2, 64, 0, ""},      {1, 67, 67, 2, 2, 128, 1, ""},      {1, 12, 12, 6, 2, 6, 0, ""},
+  };
   Text t = begin("attention");
   char B[16], T[16], S[16];
-  for (int i = 0, k = 0; i < LEN(size); i++)
-    for (int causal = 0; causal < 2; causal++, k++) {
-      snprintf(B, sizeof B, "%d", size[i].b), snprintf(T, sizeof T, "%d", size[i].t);
-      snprintf(S, sizeof S, "%d", size[i].s);
-      attend(&t, "", k, B, T, S, size[i].h, size[i].g, size[i].e, causal);
-      if (i == 3 || i == 5 || i == 6) /* infinities and NaNs in some rows */
-        attend(&t, "rare.", k, B, T, S, size[i].h, size[i].g, size[i].e, causal);
-    }
-  check(&t, 5);
+  for (int i = 0; i < (few ? 4 : LEN(size)); i++) {
+    snprintf(B, sizeof B, "%d", size[i].b), snprintf(T, sizeof T, "%d", size[i].t),
+        snprintf(S, sizeof S, "%d", size[i].s);
+    attend(&t, size[i].kind, i, B, T, S, size[i].h, size[i].g, size[i].e, size[i].causal);
+  }
+  return t;
+}
+
+Test(kernels, attention) {
+  Text t = attention(false);
+  check(&t, V3 | NARROW);
+}
+
+Test(kernels, attention_wide) {
+  Text t = attention(true);
+  check(&t, WIDE | V4);
 }
 
 /* ---- scatter and rope */
@@ -499,7 +522,7 @@ Test(kernels, scatter_add_and_rope) {
             "  %%1 = rope %%x, %%c, %%s, %%p {style=\"%s\", inverse=%d} : f32[2, %d, %d, %d]\n  return y=%%1\n}\n",
             i, pairs, inverse, T, H, E, E / 2, E / 2, T, pairs ? "pairs" : "half", inverse, T, H, E);
       }
-  check(&t, 5);
+  check(&t, ALL);
 }
 
 /* ---- symbolic extents: one compile, several sizes */
@@ -542,7 +565,7 @@ Test(kernels, symbolic_extents) {
   text_add(&t,
            "region scatter_add @scatter(%%w: f32[9, 20] state, %%i: i32[B<=8, T<=70] data, %%u: f32[B<=8, T<=70, 20] "
            "data) {\n  %%1 = scatter_add %%w, %%i, %%u : f32[9, 20]\n  return w=%%1\n}\n");
-  check(&t, 5);
+  check(&t, ALL);
 }
 
 /* ---- files */
@@ -563,7 +586,7 @@ Test(kernels, files) {
     for (size_t got; (got = fread(block, 1, sizeof block, f)) > 0;) text_write(&t, block, got);
     fclose(f);
     n++;
-    check(&t, 5);
+    check(&t, ALL);
   }
   closedir(dir);
   cr_assert(n > 0, "no file in tests/kernels");
