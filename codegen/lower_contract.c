@@ -433,8 +433,7 @@ static void schedule(Contract *w, int64_t m, int64_t n, int64_t kk) {
   w->nr = w->nv * w->lanes;
   int64_t chain = least(kk, CHAIN);
   w->kc = (int)even(chain, least(384, t->l1 * 3 / 4 / (4 * w->nr)), 8); /* a panel of B stays in L1 */
-  w->mc =
-      (int)round_up(least(m, t->l2 / 2 / (4 * w->kc)), w->mr); /* a block of A in half of L2 */
+  w->mc = (int)round_up(least(m, t->l2 / 2 / (4 * w->kc)), w->mr);      /* a block of A in half of L2 */
   w->mb = (int)round_up(even(m, 1024, w->mr), w->mc);
   w->nc = (int)even(n, 768, w->nr);
 }
