@@ -146,7 +146,7 @@ Test(data_tokenizer, gpt2_ids_are_the_published_ones) {
   cr_assert(eq(u32, ids.v[0], 50255));
   ids.n = 0; /* its own spelling is text like any other */
   cr_assert(tokenizer_encode(t, END_OF_TEXT, strlen(END_OF_TEXT), &ids, err));
-  cr_assert(gt(sz, ids.n, 1));
+  cr_assert(ids.n > 1);
   for (size_t i = 0; i < ids.n; i++) cr_assert(ne(u32, ids.v[i], 50256));
   free(ids.v);
   tokenizer_free(t);
@@ -396,7 +396,7 @@ Test(data_tokenizer, bad_gpt2_files) {
     int before = err->n;
     Tokenizer *t = tokenizer_gpt2(arena_printf(arena, "tests/data/gpt2_%s", cases[i].dir), err);
     cr_assert(eq(ptr, t, NULL), "%s", cases[i].dir);
-    cr_assert(gt(int, err->n, before), "%s", cases[i].dir);
+    cr_assert(err->n > before, "%s", cases[i].dir);
     cr_assert(ne(ptr, (void *)strstr(err->list[before].text, cases[i].want), NULL), "%s: %s", cases[i].dir,
               err->list[before].text);
   }

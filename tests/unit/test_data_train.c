@@ -161,7 +161,7 @@ Test(data_train, stops_when_nothing_repeats) {
   cr_assert(eq(u32, tokenizer_vocab(t), 257));
   tokenizer_free(t);
   t = train("aaaa aaaa", 9, 1000);
-  cr_assert(gt(u32, tokenizer_vocab(t), 257));
+  cr_assert(tokenizer_vocab(t) > 257);
   cr_assert(lt(u32, tokenizer_vocab(t), 1000));
   tokenizer_free(t);
 }

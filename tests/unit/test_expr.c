@@ -184,7 +184,7 @@ Test(expr, functions_at_their_edges) {
   cr_assert(eq(flt, at("exp", -1e30f), 0.f));
   cr_assert(eq(flt, at("exp", inf), inf));
   cr_assert(eq(flt, at("exp", 89), inf));
-  cr_assert(gt(flt, at("exp", -103), 0.f));
+  cr_assert(at("exp", -103) > 0.f);
   cr_assert(eq(flt, at("log", 1), 0.f));
   cr_assert(eq(flt, at("log", 0), -inf));
   cr_assert(eq(flt, at("log", inf), inf));

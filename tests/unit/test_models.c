@@ -217,7 +217,7 @@ static void compare_gradients(Machine *exact, Machine *truth) {
       global += round ? 0 : norm;
       if (round) cr_assert(le(dbl, sqrt(gap), 1e-3 * fmax(sqrt(norm), 1e-6 * sqrt(global))), "%s", name);
     }
-  cr_assert(gt(dbl, global, 0));
+  cr_assert(global > 0);
 }
 
 /* ---- steps */
@@ -310,7 +310,7 @@ static void run_machines(Machine *m, int n, const Model *model) {
       snprintf(when, sizeof when, "update %d", step);
       scalars(&m[i], step);
       machine_run(&m[i], "update");
-      if (i > 1) cr_assert(gt(int, compare_list(&m[i], &m[0], "update", when), 4 * model->nparams - 1));
+      if (i > 1) cr_assert(compare_list(&m[i], &m[0], "update", when) > 4 * model->nparams - 1);
     }
   }
   static const char *const lists[] = {"eval", "sample"};
@@ -321,7 +321,7 @@ static void run_machines(Machine *m, int n, const Model *model) {
       machine_set(&m[i], "loss_sum", type_scalar(DT_f32), &zero);
       machine_set(&m[i], "position", type_make(DT_i32, 1, (int64_t[]){1}), &position);
       machine_run(&m[i], lists[l]);
-      if (i > 1) cr_assert(gt(int, compare_list(&m[i], &m[0], lists[l], lists[l]), 0));
+      if (i > 1) cr_assert(compare_list(&m[i], &m[0], lists[l], lists[l]) > 0);
     }
 }
 
@@ -403,7 +403,7 @@ static void check_text(const Module *m, const char *what) {
 
 static void check_kernels(const Compile *c, const char *what) {
   Text once = {0}, twice = {0};
-  cr_assert(gt(int, c->kernels->n, 0));
+  cr_assert(c->kernels->n > 0);
   kmodule_print(c->kernels, NULL, &once);
   KModule *again = kmodule_parse(a, d, diags_source(d, what, once.s, once.n));
   no_errors(d, what);
@@ -452,7 +452,7 @@ Test(models, eighty_layers_have_the_kernels_of_two) {
   static const Small *const deep[] = {&gpt2, &llama, &chars};
   for (int i = 0; i < LEN(deep); i++) {
     int two = regions(deep[i], "dims.layers=2");
-    cr_assert(gt(int, two, 5));
+    cr_assert(two > 5);
     cr_assert(eq(int, regions(deep[i], "dims.layers=80"), two), "%s", deep[i]->path);
   }
 }
