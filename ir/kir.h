@@ -1,17 +1,17 @@
 /* Kernel IR: a kernel is a loop nest over tiles, in SSA form with structured loops that carry values.
  *
- *   kernel @row.3(%x: f32 in, %y: f32 out; scratch %t: f32[64]) {    # gpt2.yaml:31
+ *   kernel @map.0 "gpt2.yaml":31 (in x0: f32, out y0: f32) {
  *     %1 = thread
- *     for %5 = %3 to %4 step 1 {
- *       %6 = iter %2
- *       %7 = load %x[%5] : f32x8
- *       ...
- *       yield %9
+ *     %2 = threads
+ *     ...
+ *     for %10 = %5 to %9 step 8 {
+ *       %11 = load x0, %10 : f32x8
+ *       %12 = fmul %11, %11 : f32x8
+ *       store y0, %10, %12
  *     }
- *     %12 = result %5 0
  *   }
  *
- * Values are numbers of instructions. Types: i64 (an index) or f32 with 1 or more lanes. Buffers are the kernel's
+ * A loop carries values: `iter %3 = %2` behind its `for`, `yield %7` at its end, `result %10, 0` after it. Types: i64 (an index) or f32 with 1 or more lanes. Buffers are the kernel's
  * arguments followed by scratch, which is private to the thread. Element indices, not bytes, address them.
  * A kernel is called by every thread and divides the work by `thread` and `threads`. */
 #ifndef INK_IR_KIR_H
