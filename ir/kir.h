@@ -11,9 +11,10 @@
  *     }
  *   }
  *
- * A loop carries values: `iter %3 = %2` behind its `for`, `yield %7` at its end, `result %10, 0` after it. Types: i64 (an index) or f32 with 1 or more lanes. Buffers are the kernel's
- * arguments followed by scratch, which is private to the thread. Element indices, not bytes, address them.
- * A kernel is called by every thread and divides the work by `thread` and `threads`. */
+ * A loop carries values: `iter %3 = %2` behind its `for`, `yield %7` at its end, `result %10, 0` after it. Types: i64 (an
+ * index) or f32 with 1 or more lanes. Buffers are the kernel's arguments followed by scratch, which is private to the
+ * thread. Element indices, not bytes, address them. A kernel is called by every thread and divides the work by `thread`
+ * and `threads`. */
 #ifndef INK_IR_KIR_H
 #define INK_IR_KIR_H
 #include "ir/type.h"
