@@ -199,9 +199,8 @@ static void pack_along_k(Pack *p, KV panel, KV x) {
   Cursor *c = &p->o->c;
   KV whole = k_add(k, p->k0, k_mul(k, k_i2(k, K_idiv, k_sub(k, p->k1, p->k0), k_ic(k, lanes)), k_ic(k, lanes)));
   KV end = k_sub(k, p->x1, k_ic(k, 1));
-  int64_t a, b;
+  int64_t a;
   bool exact = k_const(k, k_sub(k, p->k1, p->k0), &a) && a % lanes == 0;
-  (void)b;
   for (int tail = 0; tail < (exact ? 1 : 2); tail++) {
     KV kk, count = 0;
     if (tail) {
