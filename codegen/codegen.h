@@ -2,7 +2,8 @@
  *
  *   target.c     names a machine's numbers                      lower*.c   region -> kernel (Kernel IR)
  *   llvm*.c      kernels + program blob -> object file          memory.c   buffers of a graph, arena offsets
- *   program.c    the lists of a module -> the program blob      link.c     object + libinkrt.a -> executable, by cc */
+ *   program.c    the lists of a module -> the program blob      link.c     object + libinkrt.a -> executable, by cc
+ *   jit.c        object file -> this process */
 #ifndef INK_CODEGEN_H
 #define INK_CODEGEN_H
 #include "ir/graph.h"

@@ -1,58 +1,26 @@
 /* Building, guarding, running and comparing kernels (kernel_harness.h). */
 #include "kernel_harness.h"
 
-#include <dlfcn.h>
-#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-extern char **environ;
 
 enum { PAGE = 4096, MAX_ARGS = 32, PATTERN = 0xa5 };
 
 /* ---- building */
 
-static bool run_cc(const char *object, const char *library) {
-  char *argv[] = {"cc", "-shared", "-o", (char *)library, (char *)object, "-lm", NULL};
-  pid_t pid;
-  int status;
-  if (posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ)) return false;
-  while (waitpid(pid, &status, 0) < 0)
-    if (errno != EINTR) return false;
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-static bool load(KernelSet *s, const Text *object, Text *why) {
-  const char *dir = getenv("TMPDIR");
-  char *base = arena_printf(s->arena, "%s/ink-kernels-XXXXXX", dir && *dir ? dir : "/tmp");
-  if (!mkdtemp(base)) return text_add(why, "mkdtemp %s: %s\n", base, strerror(errno)), false;
-  char *o = arena_printf(s->arena, "%s/k.o", base), *so = arena_printf(s->arena, "%s/k.so", base);
-  bool ok = file_write_atomic(o, object->s, object->n) && run_cc(o, so);
-  if (!ok) text_add(why, "linking %s failed\n", o);
-  if (ok && !(s->library = dlopen(so, RTLD_NOW | RTLD_LOCAL))) {
-    text_add(why, "%s\n", dlerror());
-    ok = false;
-  }
-  for (int i = 0; ok && i < s->module->ngraphs; i++) {
+static bool load(KernelSet *s, const Text *object) {
+  if (!(s->jit = jit_load(s->diags, object))) return false;
+  for (int i = 0; i < s->module->ngraphs; i++) {
     const Graph *g = s->module->graphs[i];
-    if (!g->region) continue;
-    s->fn[i] = (KernelFn)(uintptr_t)dlsym(s->library, g->name);
-    if (!s->fn[i]) text_add(why, "kernel @%s is missing\n", g->name), ok = false;
+    if (g->region && !(s->fn[i] = (KernelFn)(uintptr_t)jit_symbol(s->jit, s->diags, g->name))) return false;
   }
-  if (ok) s->peak = (KernelFn)(uintptr_t)dlsym(s->library, "peak");
-  if (getenv("KERNEL_KEEP"))
-    fprintf(stderr, "kernels: %s\n", so);
-  else
-    unlink(o), unlink(so), rmdir(base);
-  return ok;
+  s->peak = (KernelFn)(uintptr_t)jit_symbol(s->jit, s->diags, "peak");
+  return s->peak != NULL;
 }
 
 bool kernels_build(KernelSet *s, const char *target, const char *text, Text *why) {
@@ -74,8 +42,8 @@ bool kernels_build(KernelSet *s, const char *target, const char *text, Text *why
     ok = ok && lower_peak(&s->target, s->km, &peak, &s->peak_flops);
     ok = ok && llvm_compile(s->km, &s->target, LLVM_OBJECT, NULL, NULL, 0, s->diags, &object);
   }
+  if (ok && kernels_runnable(s)) ok = load(s, &object);
   if (!ok) diags_render(s->diags, why);
-  if (ok && kernels_runnable(s)) ok = load(s, &object, why);
   text_free(&object);
   if (!ok) kernels_free(s);
   return ok;
@@ -95,7 +63,7 @@ bool kernels_runnable(const KernelSet *s) {
 }
 
 void kernels_free(KernelSet *s) {
-  if (s->library) dlclose(s->library);
+  jit_free(s->jit);
   if (s->arena) arena_free(s->arena);
   memset(s, 0, sizeof *s);
 }

@@ -7,6 +7,7 @@
 #ifndef INK_TESTS_KERNEL_HARNESS_H
 #define INK_TESTS_KERNEL_HARNESS_H
 #include "codegen/codegen.h"
+#include "codegen/jit.h"
 #include "ink/program.h"
 #include "ir/eval.h"
 
@@ -20,7 +21,7 @@ typedef struct KernelSet {
   KernelFn *fn;     /* likewise */
   KernelFn peak;    /* lower_peak's: independent FMAs in registers */
   double peak_flops;
-  void *library;
+  Jit *jit;
 } KernelSet;
 
 /* Parses, verifies, lowers every region, compiles and loads them. False: *why tells (rendered diagnostics or a system error). */

@@ -1,6 +1,6 @@
 /* Whole models: what every shipped model's compiled program computes, against the evaluator.
  *
- * A small version of each model goes through the command's own pipeline (cli/compile.c). Machines then run the same ten
+ * A small version of each model goes through the command's own pipeline (driver/compile.c). Machines then run the same ten
  * steps of two micro-batches side by side: the exact evaluator on the module before chunk and fuse (the reference), on
  * the module at the pipeline's end (slow, so for the first steps), and the compiled program in the runtime's engine, for
  * several targets and numbers of threads. After each list every parameter, gradient, moment and scalar must have the
@@ -8,24 +8,18 @@
  *
  * Beside it: every module and kernel that the pipeline makes for these models survives printing and parsing, and depth
  * costs no kernels. */
-#include "cli/compile.h"
+#include "codegen/jit.h"
+#include "driver/compile.h"
 #include "ir/eval.h"
 #include "runtime/inkrt.h"
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
-#include <dlfcn.h>
-#include <errno.h>
 #include <math.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-extern char **environ;
-
-enum { STEPS = 10, EVALUATED = 2, MICRO = 2, BATCH = 2, MACHINES = 16 };
+enum { STEPS = 10, EVALUATED = 2, MICRO = 2, BATCH = 2, MACHINES = 24 };
 
 static Arena *a;
 static Diags *d;
@@ -153,23 +147,13 @@ static double machine_scalar(Machine *m, const char *name) {
 }
 
 static void load_program(Machine *m, const Compile *c, const char *what, int threads) {
-  char dir[] = "/tmp/ink-models-XXXXXX";
-  cr_assert(mkdtemp(dir) != NULL);
-  char *o = arena_printf(a, "%s/p.o", dir), *so = arena_printf(a, "%s/p.so", dir);
-  cr_assert(file_write_atomic(o, c->object.s, c->object.n));
-  char *argv[] = {(char *)"cc", (char *)"-shared", (char *)"-o", so, o, (char *)"-lm", NULL};
-  pid_t pid;
-  int status;
-  cr_assert(eq(int, posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ), 0));
-  while (waitpid(pid, &status, 0) < 0) cr_assert(eq(int, errno, EINTR));
-  cr_assert(eq(int, status, 0));
-  void *library = dlopen(so, RTLD_NOW | RTLD_LOCAL);
-  unlink(o), unlink(so), rmdir(dir);
-  if (!library) cr_fail("%s", dlerror());
+  Jit *jit = jit_load(d, &c->object); /* lives to the end of the test, as its programs do */
+  const void *blob = jit ? jit_symbol(jit, d, "ink_program") : NULL,
+             *kernels = jit ? jit_symbol(jit, d, "ink_kernels") : NULL;
+  no_errors(d, what);
   Report err = {0};
   *m = (Machine){.what = arena_printf(a, "%s, %d threads", what, threads)};
-  if (!program_open(&m->program, dlsym(library, "ink_program"), (const KernelFn *)dlsym(library, "ink_kernels"),
-                    &err) ||
+  if (!program_open(&m->program, blob, (const KernelFn *)kernels, &err) ||
       !(m->engine = engine_new(&m->program, threads, &err)))
     cr_fail("%s: %s", m->what, err.text);
 }
@@ -369,7 +353,7 @@ static void check_model(const Small *s, bool every_target) {
       fprintf(stderr, "%s: programs for %s are not run: this processor lacks %s\n", s->path, targets[t],
               c->target.require);
     }
-    text_free(&c->blob), text_free(&c->object);
+    compile_free(c);
   }
   run_machines(m, n, reference->model);
   for (int i = 0; i < n; i++) engine_free(m[i].engine);
