@@ -1,5 +1,6 @@
 /* ink build: a model to a program on disk. */
 #include "cli/compile.h"
+#include "runtime/machine.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,24 +9,33 @@
 #include <unistd.h>
 
 bool build_program(Compile *c, const char *path, bool quiet, bool times) {
-  double start = cli_seconds(), since;
+  double start = machine_seconds(), since;
   const char *inkrt = cli_inkrt(c->arena), *cc = getenv("CC");
   if (!inkrt)
     return diag_error(c->diags, (Span){0}, "libinkrt.a is not where ink looks for it, ../lib/ beside its own folder");
   if (!compile_run(c, STAGE_OBJECT)) return false;
-  since = cli_seconds();
+  since = machine_seconds();
   if (!link_program(c->arena, c->diags, &c->object, cc && *cc ? cc : "cc", inkrt, path)) return false;
-  double end = cli_seconds();
-  if (c->nphases < LEN(c->phases)) c->phases[c->nphases++] = (Phase){"link", end - since};
+  compile_phase(c, "link", &since);
   if (quiet) return true;
   struct stat st = {0};
   Text t = {0};
   compile_report(c, sysconf(_SC_NPROCESSORS_ONLN), times, &t);
   stat(path, &st);
-  text_add(&t, "%s: %s, built in %.2f s\n", path, cli_bytes(c->arena, st.st_size), end - start);
+  text_add(&t, "%s: %s, built in %.2f s\n", path, cli_bytes(c->arena, st.st_size), since - start);
   fwrite(t.s, 1, t.n, stdout);
   text_free(&t);
   return true;
+}
+
+static bool print_after(void *name, const PassInfo *pass, const Module *before, const Module *after) {
+  (void)before;
+  if (strcmp(name, pass->name)) return true;
+  Text t = {0};
+  module_print(after, true, &t);
+  bool ok = cli_write(NULL, t.s, t.n);
+  text_free(&t);
+  return ok;
 }
 
 static int run(Args *a) {
@@ -40,11 +50,13 @@ static int run(Args *a) {
     cli_error("build: --dump-after: no pass '%s'; ink help opt lists them", after);
     return EXIT_USAGE;
   }
-  c.dump_after = after;
+  if (after) {
+    c.observe = print_after;
+    c.observe_ctx = (void *)(uintptr_t)after;
+  }
   bool ok = build_program(&c, path, args_get(a, "--quiet") != NULL, args_get(a, "--time") != NULL);
   if (!ok) cli_diags(c.diags);
-  text_free(&c.blob);
-  text_free(&c.object);
+  compile_free(&c);
   return ok ? EXIT_OK : EXIT_FAILED;
 }
 

@@ -67,6 +67,5 @@ const char *cli_find(Arena *a, const char *const *candidates, int n);
 const char *cli_models(Arena *a);                  /* the folder of shipped models, or NULL */
 const char *cli_inkrt(Arena *a);                   /* libinkrt.a, or NULL */
 bool cli_make_parents(Arena *a, const char *path); /* folders above path; errno on failure */
-double cli_seconds(void);
-const char *cli_bytes(Arena *a, int64_t bytes); /* "1.5 GiB" */
+const char *cli_bytes(Arena *a, int64_t bytes);    /* "1.5 GiB" */
 #endif

@@ -1,19 +1,12 @@
-/* The pipeline, to be read from top to bottom in compile_run(). */
+/* The options that every command around the pipeline takes, and what was built, for people. */
 #include "cli/compile.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-static const char *const setting_names[] = {
-#define KEY(c, key, ...) key,
-#include "ink/train.def"
-};
 
 bool compile_options(Compile *c, const Args *a, const char *model_path) {
-  *c = (Compile){.model_path = model_path, .arena = a->arena, .diags = diags_new(a->arena)};
+  *c = (Compile){
+      .model_path = model_path, .arena = a->arena, .diags = diags_new(a->arena), .models = cli_models(a->arena)};
   const char *what = args_get(a, "--for");
   if (!model_path) {
     cli_error("%s: which model? usage: ink %s %s", a->command->name, a->command->name, a->command->usage);
@@ -41,168 +34,6 @@ bool compile_options(Compile *c, const Args *a, const char *model_path) {
     PUSH(c->arena, c->sets, c->nsets, c->cap_sets, set);
   }
   return args_count(a, "--batch", 1000000, 0, &c->batch) && args_count(a, "--seq", 10000000, 0, &c->time);
-}
-
-static void phase(Compile *c, const char *name, double *since) {
-  double now = cli_seconds();
-  if (c->nphases < LEN(c->phases)) c->phases[c->nphases++] = (Phase){name, now - *since};
-  *since = now;
-}
-
-/* --set KEY=VALUE: a key of train.def changes the training specification, any other goes to the model. */
-static bool apply_sets(Compile *c, const char **model_sets, int *n) {
-  bool ok = true;
-  for (int i = 0; i < c->nsets; i++) {
-    const char *eq = strchr(c->sets[i], '='), *key = arena_strndup(c->arena, c->sets[i], (size_t)(eq - c->sets[i]));
-    int k = train_key(key);
-    if (k < 0) {
-      model_sets[(*n)++] = c->sets[i];
-      continue;
-    }
-    const char *wrong = train_check(c->arena, key, eq + 1, false);
-    if (wrong)
-      ok = diag_error(c->diags, (Span){0}, "--set %s: %s", c->sets[i], wrong);
-    else
-      c->train.value[k] = eq + 1;
-  }
-  int64_t *counts[] = {&c->batch, &c->time};
-  static const char *const keys[] = {"micro_batch", "seq"};
-  for (int i = 0; i < 2; i++) { /* the option wins, then --set, then the file */
-    long long v;
-    if (!*counts[i] && sscanf(c->train.value[train_key(keys[i])], "%lld", &v) == 1) *counts[i] = v;
-  }
-  return ok;
-}
-
-static bool load(Compile *c) {
-  const TrainSpec *train = train_load(c->arena, c->diags, c->train_path);
-  if (!train || c->diags->n) return false;
-  c->train = *train;
-  const char **sets = NEW_ARRAY(c->arena, const char *, c->nsets + 1);
-  int n = 0;
-  if (!apply_sets(c, sets, &n)) return false;
-  ModelOptions opt = {.sets = sets, .nsets = n, .batch = c->batch, .time = c->time, .models = cli_models(c->arena)};
-  c->model = model_load(c->arena, c->diags, c->model_path, &opt);
-  return c->model && !c->diags->n;
-}
-
-static bool run_passes(Compile *c) {
-  Module *m = c->model->mod;
-  double since = cli_seconds();
-  if (!module_verify(m)) return false;
-  for (int i = 0; i < pass_count; i++) {
-    const PassInfo *p = &pass_table[i];
-    m = p->run(m, &c->target);
-    if (!m || c->diags->n) return false;
-    phase(c, p->name, &since);
-    if (!module_verify(m))
-      return diag_error(c->diags, (Span){0}, "pass %s left a module that does not verify", p->name);
-    phase(c, "verify", &since);
-    c->module = m;
-    if (c->dump_after && !strcmp(c->dump_after, p->name)) {
-      Text t = {0};
-      module_print(m, true, &t);
-      bool ok = cli_write(NULL, t.s, t.n);
-      text_free(&t);
-      if (!ok) return false;
-    }
-    if (c->stop_after && !strcmp(c->stop_after, p->name)) return true;
-  }
-  return true;
-}
-
-/* The forward graph's contractions and attention, once forward and twice backward. */
-static double model_flops(const Graph *g) {
-  double sum = 0;
-  for (int i = 0; i < g->nnodes; i++) {
-    OpKind op = g->nodes[i].op;
-    if (op == OP_contract || op == OP_contract_from || op == OP_attend) sum += node_flops(g, &g->nodes[i]);
-  }
-  return 3 * sum;
-}
-
-static ProgramSpec program_spec(Compile *c) {
-  const Model *m = c->model;
-  const Graph *forward = module_find(m->mod, "forward");
-  Arena *a = c->arena;
-  ProgramSpec s = {.model = m->name,
-                   .batch = m->batch,
-                   .time = m->time,
-                   .nparams = m->nparams,
-                   .nsources = m->ninputs,
-                   .nsettings = LEN(setting_names),
-                   .nfiles = 2,
-                   .model_flops = model_flops(forward)};
-  ParamSpec *params = NEW_ARRAY(a, ParamSpec, m->nparams + 1);
-  for (int i = 0; i < m->nparams; i++) {
-    const ModelParam *p = &m->params[i];
-    PieceSpec *pieces = NEW_ARRAY(a, PieceSpec, p->npieces + 1);
-    for (int k = 0; k < p->npieces; k++) {
-      const Piece *f = &p->pieces[k];
-      PieceSpec *t = &pieces[k];
-      *t = (PieceSpec){.tensor = f->tensor, .hf_rank = f->hf_rank, .rank = f->rank, .start = f->start, .base = f->base};
-      memcpy(t->hf_dim, f->hf_dim, sizeof t->hf_dim);
-      memcpy(t->dim, f->dim, sizeof t->dim);
-      memcpy(t->pstride, f->pstride, sizeof t->pstride);
-      memcpy(t->stride, f->stride, sizeof t->stride);
-    }
-    params[i] = (ParamSpec){.name = p->name,
-                            .init = p->init,
-                            .init_a = p->init_a,
-                            .init_b = p->init_b,
-                            .decay = p->decay,
-                            .pieces = pieces,
-                            .npieces = p->npieces};
-    const Input *in = graph_find_input(forward, p->name);
-    if (in) s.model_params += (double)type_elements(val_type(forward, in->val));
-  }
-  NamedText *sources = NEW_ARRAY(a, NamedText, m->ninputs + 1), *settings = NEW_ARRAY(a, NamedText, LEN(setting_names)),
-            *files = NEW_ARRAY(a, NamedText, 2);
-  for (int i = 0; i < m->ninputs; i++) sources[i] = (NamedText){m->inputs[i].name, m->inputs[i].source};
-  Text text = {0};
-  text_add(&text, "%s\n---\n", m->effective ? m->effective : "");
-  for (int i = 0; i < LEN(setting_names); i++) {
-    settings[i] = (NamedText){setting_names[i], c->train.value[i]};
-    text_add(&text, "%s: %s\n", setting_names[i], c->train.value[i]);
-  }
-  files[0] = (NamedText){"config.json", m->config_json};
-  files[1] = (NamedText){"generation_config.json", m->generation_config_json};
-  s.text = arena_strdup(a, text.s);
-  text_free(&text);
-  s.params = params;
-  s.sources = sources;
-  s.settings = settings;
-  s.files = files;
-  return s;
-}
-
-bool compile_run(Compile *c, Stage until) {
-  double since = cli_seconds();
-  if (!target_resolve(c->arena, c->diags, c->target_name, &c->target)) return false;
-  if (!load(c)) return false;
-  phase(c, "read", &since);
-  if (until == STAGE_SOURCE) return true;
-
-  c->module = c->model->mod;
-  if (until == STAGE_GRAPH && !c->stop_after) return true;
-  ProgramSpec spec = program_spec(c);
-  if (!run_passes(c)) return false;
-  if (until <= STAGE_FUSED) return true;
-
-  static const Lowering cpu = {lower_region, lower_peak, region_alias};
-  since = cli_seconds();
-  c->kernels = kmodule_new(c->arena, c->model->name);
-  if (!program_build(c->module, &spec, &c->target, &cpu, c->kernels, c->diags, &c->blob, &c->report)) return false;
-  phase(c, "program", &since);
-  for (int i = 0; i < c->kernels->n; i++)
-    if (!kernel_verify(c->kernels->kernels[i], c->diags)) return false;
-  phase(c, "verify", &since);
-  if (until < STAGE_OBJECT) return true;
-
-  if (!llvm_compile(c->kernels, &c->target, LLVM_OBJECT, NULL, c->blob.s, c->blob.n, c->diags, &c->object))
-    return false;
-  phase(c, "machine code", &since);
-  return true;
 }
 
 void compile_report(const Compile *c, int64_t threads, bool times, Text *out) {

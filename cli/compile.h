@@ -1,40 +1,8 @@
-/* The pipeline, from a model's YAML to a program: what build, train and dump share. */
+/* What build, train, dump and the like share around the pipeline (driver/compile.h): options and reports. */
 #ifndef INK_CLI_COMPILE_H
 #define INK_CLI_COMPILE_H
 #include "cli/cli.h"
-#include "codegen/program.h"
-#include "frontend/frontend.h"
-#include "passes/passes.h"
-
-/* How far to go. */
-typedef enum Stage { STAGE_SOURCE, STAGE_GRAPH, STAGE_FUSED, STAGE_KERNELS, STAGE_PROGRAM, STAGE_OBJECT } Stage;
-
-typedef struct Phase {
-  const char *name;
-  double seconds;
-} Phase;
-
-typedef struct Compile {
-  /* asked */
-  const char *model_path, *train_path, *target_name;
-  const char **sets; /* "dims.layers=2", "lr=1e-3" */
-  int nsets, cap_sets;
-  int64_t batch, time;    /* 0: as the specs say */
-  const char *stop_after; /* a pass: the pipeline ends there */
-  const char *dump_after; /* a pass: the module is printed to stdout there */
-  /* made */
-  Arena *arena;
-  Diags *diags;
-  Target target;
-  TrainSpec train;
-  Model *model;
-  Module *module; /* after the passes */
-  KModule *kernels;
-  Text blob, object;
-  ProgramReport report;
-  Phase phases[32];
-  int nphases;
-} Compile;
+#include "driver/compile.h"
 
 /* The options that every use of the pipeline takes, as rows of an option table. */
 #define COMPILE_OPTIONS                                                                                                \
@@ -49,10 +17,8 @@ typedef struct Compile {
 
 /* Reads those options. false: an error was printed. */
 bool compile_options(Compile *c, const Args *a, const char *model_path);
-/* Runs the pipeline as far as the stage. false: diagnostics are in c->diags. */
-bool compile_run(Compile *c, Stage until);
-/* What was built, for people: kernels, memory, and with `times` how long each phase took. */
 /* build.c: the pipeline, then the link; prints the report unless quiet. false: diagnostics are in c->diags. */
 bool build_program(Compile *c, const char *path, bool quiet, bool times);
+/* What was built, for people: kernels, memory, and with `times` how long each phase took. */
 void compile_report(const Compile *c, int64_t threads, bool times, Text *out);
 #endif

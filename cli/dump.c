@@ -73,7 +73,7 @@ static int run(Args *a) {
   else
     cli_diags(c.diags);
   text_free(&out);
-  text_free(&c.blob);
+  compile_free(&c);
   return ok ? EXIT_OK : EXIT_FAILED;
 }
 

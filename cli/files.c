@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 void cli_error(const char *fmt, ...) {
@@ -66,12 +65,6 @@ bool cli_make_parents(Arena *a, const char *path) {
     *s = '/';
   }
   return true;
-}
-
-double cli_seconds(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 const char *cli_bytes(Arena *a, int64_t bytes) {

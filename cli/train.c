@@ -59,8 +59,7 @@ static void split_sets(Compile *c, const char **argv, int *n) {
 
 static int failed(Compile *c) {
   cli_diags(c->diags);
-  text_free(&c->blob);
-  text_free(&c->object);
+  compile_free(c);
   return EXIT_FAILED;
 }
 

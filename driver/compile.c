@@ -1,0 +1,174 @@
+/* The pipeline, to be read from top to bottom in compile_run(). */
+#include "driver/compile.h"
+#include "runtime/machine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const setting_names[] = {
+#define KEY(c, key, ...) key,
+#include "ink/train.def"
+};
+
+void compile_phase(Compile *c, const char *name, double *since) {
+  double now = machine_seconds();
+  if (c->nphases < LEN(c->phases)) c->phases[c->nphases++] = (Phase){name, now - *since};
+  *since = now;
+}
+
+/* --set KEY=VALUE: a key of train.def changes the training specification, any other goes to the model. */
+static bool apply_sets(Compile *c, const char **model_sets, int *n) {
+  bool ok = true;
+  for (int i = 0; i < c->nsets; i++) {
+    const char *eq = strchr(c->sets[i], '='), *key = arena_strndup(c->arena, c->sets[i], (size_t)(eq - c->sets[i]));
+    int k = train_key(key);
+    if (k < 0) {
+      model_sets[(*n)++] = c->sets[i];
+      continue;
+    }
+    const char *wrong = train_check(c->arena, key, eq + 1, false);
+    if (wrong)
+      ok = diag_error(c->diags, (Span){0}, "--set %s: %s", c->sets[i], wrong);
+    else
+      c->train.value[k] = eq + 1;
+  }
+  int64_t *counts[] = {&c->batch, &c->time};
+  static const char *const keys[] = {"micro_batch", "seq"};
+  for (int i = 0; i < 2; i++) { /* the option wins, then --set, then the file */
+    long long v;
+    if (!*counts[i] && sscanf(c->train.value[train_key(keys[i])], "%lld", &v) == 1) *counts[i] = v;
+  }
+  return ok;
+}
+
+static bool load(Compile *c) {
+  const TrainSpec *train = train_load(c->arena, c->diags, c->train_path);
+  if (!train || c->diags->n) return false;
+  c->train = *train;
+  const char **sets = NEW_ARRAY(c->arena, const char *, c->nsets + 1);
+  int n = 0;
+  if (!apply_sets(c, sets, &n)) return false;
+  ModelOptions opt = {.sets = sets, .nsets = n, .batch = c->batch, .time = c->time, .models = c->models};
+  c->model = model_load(c->arena, c->diags, c->model_path, &opt);
+  return c->model && !c->diags->n;
+}
+
+Module *compile_passes(Compile *c, Module *m, int first) {
+  double since = machine_seconds();
+  if (!module_verify(m)) return NULL;
+  for (int i = first; i < pass_count; i++) {
+    const PassInfo *p = &pass_table[i];
+    Module *before = m;
+    m = p->run(m, &c->target);
+    if (!m || c->diags->n) return NULL;
+    compile_phase(c, p->name, &since);
+    if (!module_verify(m)) {
+      diag_error(c->diags, (Span){0}, "pass %s left a module that does not verify", p->name);
+      return NULL;
+    }
+    compile_phase(c, "verify", &since);
+    if (c->observe && !c->observe(c->observe_ctx, p, before, m)) return NULL;
+    if (c->stop_after && !strcmp(c->stop_after, p->name)) break;
+  }
+  return m;
+}
+
+/* The forward graph's contractions and attention, once forward and twice backward. */
+static double model_flops(const Graph *g) {
+  double sum = 0;
+  for (int i = 0; i < g->nnodes; i++) {
+    OpKind op = g->nodes[i].op;
+    if (op == OP_contract || op == OP_contract_from || op == OP_attend) sum += node_flops(g, &g->nodes[i]);
+  }
+  return 3 * sum;
+}
+
+static ProgramSpec program_spec(Compile *c) {
+  const Model *m = c->model;
+  const Graph *forward = module_find(m->mod, "forward");
+  Arena *a = c->arena;
+  ProgramSpec s = {.model = m->name,
+                   .batch = m->batch,
+                   .time = m->time,
+                   .nparams = m->nparams,
+                   .nsources = m->ninputs,
+                   .nsettings = LEN(setting_names),
+                   .nfiles = 2,
+                   .model_flops = model_flops(forward)};
+  ParamSpec *params = NEW_ARRAY(a, ParamSpec, m->nparams + 1);
+  for (int i = 0; i < m->nparams; i++) {
+    const ModelParam *p = &m->params[i];
+    PieceSpec *pieces = NEW_ARRAY(a, PieceSpec, p->npieces + 1);
+    for (int k = 0; k < p->npieces; k++) {
+      const Piece *f = &p->pieces[k];
+      PieceSpec *t = &pieces[k];
+      *t = (PieceSpec){.tensor = f->tensor, .hf_rank = f->hf_rank, .rank = f->rank, .start = f->start, .base = f->base};
+      memcpy(t->hf_dim, f->hf_dim, sizeof t->hf_dim);
+      memcpy(t->dim, f->dim, sizeof t->dim);
+      memcpy(t->pstride, f->pstride, sizeof t->pstride);
+      memcpy(t->stride, f->stride, sizeof t->stride);
+    }
+    params[i] = (ParamSpec){.name = p->name,
+                            .init = p->init,
+                            .init_a = p->init_a,
+                            .init_b = p->init_b,
+                            .decay = p->decay,
+                            .pieces = pieces,
+                            .npieces = p->npieces};
+    const Input *in = graph_find_input(forward, p->name);
+    if (in) s.model_params += (double)type_elements(val_type(forward, in->val));
+  }
+  NamedText *sources = NEW_ARRAY(a, NamedText, m->ninputs + 1), *settings = NEW_ARRAY(a, NamedText, LEN(setting_names)),
+            *files = NEW_ARRAY(a, NamedText, 2);
+  for (int i = 0; i < m->ninputs; i++) sources[i] = (NamedText){m->inputs[i].name, m->inputs[i].source};
+  Text text = {0};
+  text_add(&text, "%s\n---\n", m->effective ? m->effective : "");
+  for (int i = 0; i < LEN(setting_names); i++) {
+    settings[i] = (NamedText){setting_names[i], c->train.value[i]};
+    text_add(&text, "%s: %s\n", setting_names[i], c->train.value[i]);
+  }
+  files[0] = (NamedText){"config.json", m->config_json};
+  files[1] = (NamedText){"generation_config.json", m->generation_config_json};
+  s.text = arena_strdup(a, text.s);
+  text_free(&text);
+  s.params = params;
+  s.sources = sources;
+  s.settings = settings;
+  s.files = files;
+  return s;
+}
+
+bool compile_module(Compile *c, Module *m, const ProgramSpec *spec, Stage until) {
+  static const Lowering cpu = {lower_region, lower_peak, region_alias};
+  double since = machine_seconds();
+  c->kernels = kmodule_new(c->arena, m->name);
+  if (!program_build(m, spec, &c->target, &cpu, c->kernels, c->diags, &c->blob, &c->report)) return false;
+  compile_phase(c, "program", &since);
+  for (int i = 0; i < c->kernels->n; i++)
+    if (!kernel_verify(c->kernels->kernels[i], c->diags)) return false;
+  compile_phase(c, "verify", &since);
+  if (until < STAGE_OBJECT) return true;
+  if (!llvm_compile(c->kernels, &c->target, LLVM_OBJECT, NULL, c->blob.s, c->blob.n, c->diags, &c->object))
+    return false;
+  compile_phase(c, "machine code", &since);
+  return true;
+}
+
+bool compile_run(Compile *c, Stage until) {
+  double since = machine_seconds();
+  if (!target_resolve(c->arena, c->diags, c->target_name, &c->target)) return false;
+  if (!load(c)) return false;
+  compile_phase(c, "read", &since);
+  if (until == STAGE_SOURCE) return true;
+
+  c->module = c->model->mod;
+  if (until == STAGE_GRAPH && !c->stop_after) return true;
+  ProgramSpec spec = program_spec(c);
+  c->module = compile_passes(c, c->module, 0);
+  return c->module && (until <= STAGE_FUSED || compile_module(c, c->module, &spec, until));
+}
+
+void compile_free(Compile *c) {
+  text_free(&c->blob);
+  text_free(&c->object);
+}

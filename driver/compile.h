@@ -1,0 +1,53 @@
+/* The pipeline, from a model's YAML to a program: what the command line, the C API and the tests share.
+ *
+ * compile_run() is the whole compiler from top to bottom. Nothing here prints or exits; what is made lives in the arena of
+ * the Compile, but for the two texts, which compile_free() frees. */
+#ifndef INK_DRIVER_COMPILE_H
+#define INK_DRIVER_COMPILE_H
+#include "codegen/program.h"
+#include "frontend/frontend.h"
+#include "passes/passes.h"
+
+/* How far to go. */
+typedef enum Stage { STAGE_SOURCE, STAGE_GRAPH, STAGE_FUSED, STAGE_KERNELS, STAGE_PROGRAM, STAGE_OBJECT } Stage;
+
+typedef struct Phase {
+  const char *name;
+  double seconds;
+} Phase;
+
+typedef struct Compile {
+  /* asked */
+  Arena *arena;
+  Diags *diags;
+  const char *model_path, *train_path, *target_name; /* train_path NULL: the defaults */
+  const char *models;                                /* folder of shipped models, or NULL */
+  const char **sets;                                 /* "dims.layers=2", "lr=1e-3" */
+  int nsets, cap_sets;
+  int64_t batch, time;    /* 0: as the specs say */
+  const char *stop_after; /* a pass: the pipeline ends there */
+  /* NULL, or called after each pass with what it was given and what it made; false ends the pipeline. */
+  bool (*observe)(void *ctx, const PassInfo *pass, const Module *before, const Module *after);
+  void *observe_ctx;
+  /* made */
+  Target target;
+  TrainSpec train;
+  Model *model;
+  Module *module; /* after the passes */
+  KModule *kernels;
+  Text blob, object;
+  ProgramReport report;
+  Phase phases[32];
+  int nphases;
+} Compile;
+
+/* Runs the pipeline as far as the stage. false: diagnostics are in c->diags, or the observer ended it. */
+bool compile_run(Compile *c, Stage until);
+/* Passes [first, pass_count) of the table over a module, each verified: the part of the pipeline that `ink opt`, bisection and
+ * tests run on textual IR. NULL after errors. */
+Module *compile_passes(Compile *c, Module *m, int first);
+/* From a module after all passes to an object file: c->kernels, blob, report, object. */
+bool compile_module(Compile *c, Module *m, const ProgramSpec *spec, Stage until);
+void compile_phase(Compile *c, const char *name, double *since); /* notes the time since *since, which becomes now */
+void compile_free(Compile *c);
+#endif
