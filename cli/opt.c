@@ -45,7 +45,7 @@ static bool given_values(Args *a, const char *name, Tensor *t, EvalMode mode, bo
 static bool fill(Args *a, const Graph *g, const Input *in, Tensor *t, EvalMode mode) {
   bool found;
   if (!given_values(a, in->name, t, mode, &found)) return false;
-  int64_t bound = t->type.dt == DT_i32 ? graph_index_bound(g, in->val) : 0;
+  int64_t bound = t->type.dt == DT_i32 ? graph_index_use(g, in->val).bound : 0;
   uint64_t seed = hash64(in->name, strlen(in->name));
   for (int64_t x = 0, all = found ? 0 : type_elements(t->type); x < all; x++) {
     uint64_t key[2] = {seed, (uint64_t)x}, h = hash64(key, sizeof key);
@@ -185,7 +185,7 @@ static const Option options[] = {
     {"-o", "FILE", false, "write there instead of to the terminal"},
 };
 
-#define PASS(name, doc) "  " #name ": " doc "\n" /* the table of passes, as text */
+#define PASS(name, keeps, doc) "  " #name ": " doc "\n" /* the table of passes, as text */
 const Command cmd_opt = {
     .name = "opt",
     .usage = "FILE.ir [--pass NAME,...] [--run [--mode double|exact]] [-o FILE]",

@@ -529,7 +529,7 @@ bool plan_graph(Plan *p, const Graph *g, const char *name) {
     in[i].buffer = shared_buffer(p, x->name, kind_of(x->kind), g->types[x->val], x->span);
     if (in[i].buffer < 0) return false;
     PlanBuffer *b = &p->buffers[in[i].buffer];
-    int64_t bound = x->kind == IN_DATA && b->type.dt == DT_i32 ? graph_index_bound(g, x->val) : 0;
+    int64_t bound = x->kind == IN_DATA && b->type.dt == DT_i32 ? graph_index_use(g, x->val).bound : 0;
     if (bound && (!b->bound || bound < b->bound)) b->bound = bound;
   }
   for (int o = 0; o < g->noutputs; o++) {

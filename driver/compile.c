@@ -53,24 +53,23 @@ static bool load(Compile *c) {
   return c->model && !c->diags->n;
 }
 
-Module *compile_passes(Compile *c, Module *m, int first) {
+static bool run_passes(Compile *c) {
   double since = machine_seconds();
-  if (!module_verify(m)) return NULL;
-  for (int i = first; i < pass_count; i++) {
+  if (!module_verify(c->module)) return false;
+  for (int i = 0; i < pass_count; i++) {
     const PassInfo *p = &pass_table[i];
-    Module *before = m;
-    m = p->run(m, &c->target);
-    if (!m || c->diags->n) return NULL;
+    const Module *before = c->module;
+    Module *m = p->run(c->module, &c->target);
+    if (!m || c->diags->n) return false;
     compile_phase(c, p->name, &since);
-    if (!module_verify(m)) {
-      diag_error(c->diags, (Span){0}, "pass %s left a module that does not verify", p->name);
-      return NULL;
-    }
+    if (!module_verify(m))
+      return diag_error(c->diags, (Span){0}, "pass %s left a module that does not verify", p->name);
     compile_phase(c, "verify", &since);
-    if (c->observe && !c->observe(c->observe_ctx, p, before, m)) return NULL;
+    c->module = m;
+    if (c->observe && !c->observe(c->observe_ctx, p, before, m)) return false;
     if (c->stop_after && !strcmp(c->stop_after, p->name)) break;
   }
-  return m;
+  return true;
 }
 
 /* The forward graph's contractions and attention, once forward and twice backward. */
@@ -138,23 +137,8 @@ static ProgramSpec program_spec(Compile *c) {
   return s;
 }
 
-bool compile_module(Compile *c, Module *m, const ProgramSpec *spec, Stage until) {
-  static const Lowering cpu = {lower_region, lower_peak, region_alias};
-  double since = machine_seconds();
-  c->kernels = kmodule_new(c->arena, m->name);
-  if (!program_build(m, spec, &c->target, &cpu, c->kernels, c->diags, &c->blob, &c->report)) return false;
-  compile_phase(c, "program", &since);
-  for (int i = 0; i < c->kernels->n; i++)
-    if (!kernel_verify(c->kernels->kernels[i], c->diags)) return false;
-  compile_phase(c, "verify", &since);
-  if (until < STAGE_OBJECT) return true;
-  if (!llvm_compile(c->kernels, &c->target, LLVM_OBJECT, NULL, c->blob.s, c->blob.n, c->diags, &c->object))
-    return false;
-  compile_phase(c, "machine code", &since);
-  return true;
-}
-
 bool compile_run(Compile *c, Stage until) {
+  static const Lowering cpu = {lower_region, lower_peak, region_alias};
   double since = machine_seconds();
   if (!target_resolve(c->arena, c->diags, c->target_name, &c->target)) return false;
   if (!load(c)) return false;
@@ -164,8 +148,22 @@ bool compile_run(Compile *c, Stage until) {
   c->module = c->model->mod;
   if (until == STAGE_GRAPH && !c->stop_after) return true;
   ProgramSpec spec = program_spec(c);
-  c->module = compile_passes(c, c->module, 0);
-  return c->module && (until <= STAGE_FUSED || compile_module(c, c->module, &spec, until));
+  if (!run_passes(c)) return false;
+  if (until <= STAGE_FUSED) return true;
+
+  since = machine_seconds();
+  c->kernels = kmodule_new(c->arena, c->model->name);
+  if (!program_build(c->module, &spec, &c->target, &cpu, c->kernels, c->diags, &c->blob, &c->report)) return false;
+  compile_phase(c, "program", &since);
+  for (int i = 0; i < c->kernels->n; i++)
+    if (!kernel_verify(c->kernels->kernels[i], c->diags)) return false;
+  compile_phase(c, "verify", &since);
+  if (until < STAGE_OBJECT) return true;
+
+  if (!llvm_compile(c->kernels, &c->target, LLVM_OBJECT, NULL, c->blob.s, c->blob.n, c->diags, &c->object))
+    return false;
+  compile_phase(c, "machine code", &since);
+  return true;
 }
 
 void compile_free(Compile *c) {

@@ -43,11 +43,6 @@ typedef struct Compile {
 
 /* Runs the pipeline as far as the stage. false: diagnostics are in c->diags, or the observer ended it. */
 bool compile_run(Compile *c, Stage until);
-/* Passes [first, pass_count) of the table over a module, each verified: the part of the pipeline that `ink opt`, bisection and
- * tests run on textual IR. NULL after errors. */
-Module *compile_passes(Compile *c, Module *m, int first);
-/* From a module after all passes to an object file: c->kernels, blob, report, object. */
-bool compile_module(Compile *c, Module *m, const ProgramSpec *spec, Stage until);
 void compile_phase(Compile *c, const char *name, double *since); /* notes the time since *since, which becomes now */
 void compile_free(Compile *c);
 #endif

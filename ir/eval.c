@@ -110,7 +110,8 @@ typedef struct Values {
   int *last_use; /* node after which a value is freed; nnodes for outputs */
 } Values;
 
-static bool run_node(const Graph *g, int at, EvalMode mode, const Binding *bind, int nbind, Values *v, Diags *d) {
+static bool run_node(const Graph *g, int at, EvalMode mode, const Binding *bind, int nbind, const EvalWatch *watch,
+                     Values *v, Diags *d) {
   const Node *n = &g->nodes[at];
   Tensor arg_few[8], *arg = arg_few;
   if (n->nargs > LEN(arg_few) && !(arg = calloc((size_t)n->nargs, sizeof *arg)))
@@ -124,15 +125,17 @@ static bool run_node(const Graph *g, int at, EvalMode mode, const Binding *bind,
     if (ok && !(t->data = calloc(bytes ? bytes : 1, 1)))
       ok = diag_error(d, n->span, "%s: no memory for %zu bytes", op_info[n->op].name, bytes);
   }
-  Eval e = {g, n, mode, bind, nbind, d, arg, &v->t[n->res]};
+  Eval e = {g, n, mode, bind, nbind, watch, d, arg, &v->t[n->res]};
   ok = ok && eval_fn[n->op](&e);
   if (mode == EVAL_EXACT)
     for (int i = 0; ok && i < n->nres; i++) round_narrow(&v->t[n->res + (Val)i]);
+  if (ok && watch) ok = watch->see(watch->ctx, g, n, arg, &v->t[n->res]);
   if (arg != arg_few) free(arg);
   return ok;
 }
 
-bool graph_run(const Graph *g, EvalMode mode, const Tensor *in, const Binding *bind, int nbind, Tensor *out, Diags *d) {
+bool graph_run(const Graph *g, EvalMode mode, const Tensor *in, const Binding *bind, int nbind, const EvalWatch *watch,
+               Tensor *out, Diags *d) {
   Values v = {calloc((size_t)g->nvals, sizeof(Tensor)), calloc((size_t)g->nvals, sizeof(int))};
   bool ok = (v.t && v.last_use) || diag_error(d, (Span){0}, "out of memory");
   for (int i = 0; ok && i < g->ninputs; i++) {
@@ -151,7 +154,7 @@ bool graph_run(const Graph *g, EvalMode mode, const Tensor *in, const Binding *b
   for (int i = 0; ok && i < g->noutputs; i++) v.last_use[g->outputs[i].val] = g->nnodes;
   for (int i = 0; ok && i < g->nnodes; i++) {
     const Node *n = &g->nodes[i];
-    ok = run_node(g, i, mode, bind, nbind, &v, d);
+    ok = run_node(g, i, mode, bind, nbind, watch, &v, d);
     for (int k = 0; k < n->nargs + n->nres; k++) {
       Val x = k < n->nargs ? n->args[k] : n->res + (Val)(k - n->nargs);
       if (g->def[x] < 0 || v.last_use[x] != i) continue;
@@ -172,12 +175,17 @@ bool graph_run(const Graph *g, EvalMode mode, const Tensor *in, const Binding *b
 
 bool graph_eval(const Graph *g, EvalMode mode, const Tensor *in, const Binding *bind, int nbind, Arena *a, Tensor *out,
                 Diags *d) {
+  return graph_eval_watched(g, mode, in, bind, nbind, NULL, a, out, d);
+}
+
+bool graph_eval_watched(const Graph *g, EvalMode mode, const Tensor *in, const Binding *bind, int nbind,
+                        const EvalWatch *watch, Arena *a, Tensor *out, Diags *d) {
   for (int i = 0; i < g->noutputs; i++) {
     Type t;
     if (!value_type(g, g->outputs[i].val, mode, bind, nbind, (Span){0}, d, &t)) return false;
     out[i] = tensor_new(a, t, mode);
   }
-  return graph_run(g, mode, in, bind, nbind, out, d);
+  return graph_run(g, mode, in, bind, nbind, watch, out, d);
 }
 
 /* ---- call */
@@ -214,7 +222,7 @@ bool eval_call(Eval *e) {
       if (turn > 0) in[carried - f->inputs].data = e->out[o].data;
       out[o].data = fresh[o];
     }
-    ok = ok && graph_run(f, e->mode, in, e->bind, e->nbind, out, e->d);
+    ok = ok && graph_run(f, e->mode, in, e->bind, e->nbind, e->watch, out, e->d);
     for (int o = 0; ok && o < f->noutputs; o++)
       if (fresh[o])
         memcpy(e->out[o].data, fresh[o], (size_t)type_elements(out[o].type) * tensor_size(out[o].type.dt, e->mode));

@@ -23,6 +23,13 @@ typedef struct Binding { /* value of a symbolic extent */
 /* in[i] belongs to g->inputs[i] (data in the mode's representation), out[i] to g->outputs[i], allocated in `a`. */
 bool graph_eval(const Graph *g, EvalMode mode, const Tensor *in, const Binding *bind, int nbind, Arena *a, Tensor *out,
                 Diags *d);
+/* The same with a look at every node after it ran, in callees too: `see` may write over the results. */
+typedef struct EvalWatch {
+  bool (*see)(void *ctx, const Graph *g, const Node *n, const Tensor *arg, Tensor *res); /* false ends the evaluation */
+  void *ctx;
+} EvalWatch;
+bool graph_eval_watched(const Graph *g, EvalMode mode, const Tensor *in, const Binding *bind, int nbind,
+                        const EvalWatch *watch, Arena *a, Tensor *out, Diags *d);
 Tensor tensor_new(Arena *a, Type t, EvalMode mode); /* zeroed */
 double tensor_get(const Tensor *t, EvalMode mode, int64_t i);
 void tensor_set(Tensor *t, EvalMode mode, int64_t i, double v);

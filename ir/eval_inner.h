@@ -13,6 +13,7 @@ typedef struct Eval {
   EvalMode mode;
   const Binding *bind;
   int nbind;
+  const EvalWatch *watch; /* or NULL */
   Diags *d;
   const Tensor *arg;
   Tensor *out;
@@ -30,7 +31,8 @@ bool dtype_integral(DType dt);
 /* t with the extents of `bind`; false with a diagnostic if one is missing or over its bound. */
 bool type_bind(const Graph *g, Type t, const Binding *bind, int nbind, Span at, Diags *d, Type *out);
 /* Runs g; out[i].data is allocated by the caller for output i. */
-bool graph_run(const Graph *g, EvalMode mode, const Tensor *in, const Binding *bind, int nbind, Tensor *out, Diags *d);
+bool graph_run(const Graph *g, EvalMode mode, const Tensor *in, const Binding *bind, int nbind, const EvalWatch *watch,
+               Tensor *out, Diags *d);
 
 /* dst (dense, row-major over n[]) = src at the strides (in elements). */
 void strided_copy(void *dst, const void *src, size_t size, int rank, const int64_t *n, const int64_t *stride);

@@ -147,8 +147,12 @@ static inline Input *val_input(const Graph *g, Val v) {
 }
 const Input *graph_find_input(const Graph *g, const char *name);
 const Output *graph_find_output(const Graph *g, const char *name);
-/* The smallest extent that the integer value v indexes (index.c): every element must stay below it. 0: it indexes nothing. */
-int64_t graph_index_bound(const Graph *g, Val v);
+/* What the integer value v indexes (index.c). */
+typedef struct IndexUse {
+  int64_t bound; /* every element must stay below it; 0: it indexes nothing */
+  bool negative; /* elements may be negative: no place is meant then */
+} IndexUse;
+IndexUse graph_index_use(const Graph *g, Val v);
 
 /* ---- text (print.c, parse.c). `spans`: append "# file:line" comments. */
 void type_print(const Graph *g, Type t, Text *out);  /* g names segment offsets and mesh axes */

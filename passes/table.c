@@ -4,7 +4,7 @@
 #include <string.h>
 
 const PassInfo pass_table[] = {
-#define PASS(name, doc) {#name, pass_##name, doc},
+#define PASS(name, keeps, doc) {#name, pass_##name, KEEPS_##keeps, doc},
 #include "passes/passes.def"
 };
 const int pass_count = LEN(pass_table);

@@ -89,45 +89,18 @@ static float value(uint64_t *seed, const char *region) {
   return x * 2;
 }
 
-/* Rows or classes that an i32 value indexes, and whether it may be negative. */
-static int64_t index_range(const Graph *g, Val v, bool *negative) {
-  int64_t bound = INT64_MAX;
-  *negative = true;
-  for (int i = 0; i < g->nnodes; i++) {
-    const Node *n = &g->nodes[i];
-    int64_t b = INT64_MAX;
-    for (int a = 0; a < n->nargs; a++) {
-      if (n->args[a] != v) continue;
-      Type x = val_type(g, n->args[0]);
-      if (n->op == OP_gather && a == 1) b = x.dim[0].n, *negative = false;
-      if (n->op == OP_scatter_add && a == 1) b = x.dim[0].n;
-      if (n->op == OP_pick && a == 1) b = x.dim[x.rank - 1].n;
-      if (n->op == OP_onehot) b = val_type(g, n->res).dim[x.rank].n;
-      if (n->op == OP_rope && a == 3) b = val_type(g, n->args[1]).dim[0].n, *negative = false;
-      if (n->op == OP_transpose || n->op == OP_broadcast || n->op == OP_stop) {
-        bool neg;
-        b = index_range(g, n->res, &neg);
-        *negative &= neg;
-      }
-      if (b < bound) bound = b;
-    }
-  }
-  return bound;
-}
-
 void kernels_fill(const Graph *g, int input, Tensor *t, uint64_t *seed) {
   int64_t n = type_elements(t->type);
   if (t->type.dt != DT_i32) {
     for (int64_t i = 0; i < n; i++) ((float *)t->data)[i] = value(seed, g->name);
     return;
   }
-  bool negative;
-  int64_t bound = index_range(g, g->inputs[input].val, &negative);
-  if (bound == INT64_MAX) bound = 1000;
+  IndexUse use = graph_index_use(g, g->inputs[input].val);
+  int64_t bound = use.bound ? use.bound : 1000;
   for (int64_t i = 0; i < n; i++) {
     uint64_t r = next(seed);
     ((int32_t *)t->data)[i] =
-        negative && (r & 7) == 0 ? -1 - (int32_t)(r >> 60) : (int32_t)((r >> 8) % (uint64_t)bound);
+        use.negative && (r & 7) == 0 ? -1 - (int32_t)(r >> 60) : (int32_t)((r >> 8) % (uint64_t)bound);
   }
 }
 

@@ -245,7 +245,7 @@ static int64_t feed(Machine *m, int n, const Model *model) {
     bool target = !strcmp(source, "targets") || !strcmp(source, "labels");
     cr_assert(in != NULL);
     Type t = val_type(g, in->val);
-    int64_t bound = graph_index_bound(g, in->val);
+    int64_t bound = graph_index_use(g, in->val).bound;
     double *x = NEW_ARRAY(a, double, type_elements(t));
     for (int64_t k = 0; k < type_elements(t); k++) {
       x[k] = t.dt == DT_i32 ? floor(uniform(0, (double)bound)) : (double)(float)uniform(0, 1);
