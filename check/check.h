@@ -23,7 +23,7 @@ typedef struct Values {
   bool special;    /* some elements are infinities, NaNs, zeros of both signs, subnormals */
   const char *dir; /* NULL, or a folder whose *.safetensors hold inputs by name */
 } Values;
-/* Values of the symbolic extents of g's inputs: their bounds (seed 0), else at random. Returns how many. */
+/* Values of the symbolic extents of g and of what it calls: their bounds (seed 0), else at random. Returns how many. */
 int values_bind(const Graph *g, uint64_t seed, Binding out[CHECK_BINDINGS]);
 Type values_type(Type t, const Binding *bind, int nbind); /* with the extents bound */
 /* false: the folder holds the input with another shape, or cannot be read; a diagnostic says so. */

@@ -3,19 +3,27 @@
 #include <math.h>
 #include <string.h>
 
+static void bind_dim(Dim d, uint64_t seed, Binding *out, int *n) {
+  if (!d.sym || *n == CHECK_BINDINGS) return;
+  for (int j = 0; j < *n; j++)
+    if (!strcmp(out[j].name, d.name)) return;
+  uint64_t key[2] = {seed, hash64(d.name, strlen(d.name))}, h = hash64(key, sizeof key);
+  out[(*n)++] = (Binding){d.name, seed && h % 4 ? 1 + (int64_t)(h / 4 % (uint64_t)d.n) : d.n};
+}
+
+/* Callees' too: an extent may live in a region alone. */
+static void bind_graph(const Graph *g, uint64_t seed, Binding *out, int *n) {
+  for (int v = 1; v < g->nvals; v++)
+    for (int k = 0; k < g->types[v].rank; k++) bind_dim(g->types[v].dim[k], seed, out, n);
+  for (int i = 0; i < g->nnodes; i++) {
+    const Graph *f = g->nodes[i].op == OP_call ? module_find(g->mod, node_attr(&g->nodes[i], "fn")->str) : NULL;
+    if (f) bind_graph(f, seed, out, n);
+  }
+}
+
 int values_bind(const Graph *g, uint64_t seed, Binding out[CHECK_BINDINGS]) {
   int n = 0;
-  for (int i = 0; i < g->ninputs; i++) {
-    Type t = val_type(g, g->inputs[i].val);
-    for (int k = 0; k < t.rank; k++) {
-      Dim d = t.dim[k];
-      bool known = !d.sym;
-      for (int j = 0; j < n; j++) known = known || !strcmp(out[j].name, d.name);
-      if (known || n == CHECK_BINDINGS) continue;
-      uint64_t key[2] = {seed, hash64(d.name, strlen(d.name))}, h = hash64(key, sizeof key);
-      out[n++] = (Binding){d.name, seed && h % 4 ? 1 + (int64_t)(h / 4 % (uint64_t)d.n) : d.n};
-    }
-  }
+  bind_graph(g, seed, out, &n);
   return n;
 }
 

@@ -1,8 +1,9 @@
 /* contract regions: blocked, packed, register-tiled products with elementwise producers and consumers.
  *
  * Letters of the rule fall in four classes: batch (both operands and the result), M (first operand and result), N (second
- * and result), K (summed). Letters that lie side by side everywhere are walked as one. A thread owns a range of M or of
- * N; within it, after Goto and van de Geijn (2008):
+ * and result), K (summed). Letters that lie side by side everywhere are walked as one. Lanes run along the last run of N; where
+ * the result ends in a batch letter or has none, a tile has one column and its consumers take it element by element.
+ * A thread owns a range of M or of N; within it, after Goto and van de Geijn (2008):
  *
  *   for columns by NC
  *     for rows by MB
@@ -46,8 +47,9 @@ typedef struct Contract {
   Cursor oc;
   Letters M, N, K, batch;
   KV m, n, kk;            /* extents: all of M, last run of N, all of K */
-  KV outer[2 * MAX_RANK]; /* indices of batch runs, then of N runs before the last */
+  KV outer[2 * MAX_RANK]; /* indices of batch runs, then of N runs but the one along the lanes */
   int mr, nv, lanes, nr, mc, nc, mb, kc;
+  int columns;    /* the run of N that is walked along the lanes; -1: none, a tile has one column */
   bool one_run;   /* all of K is one run of KC: C is a single tile */
   int A, B, C, T; /* scratch */
 } Contract;
@@ -67,17 +69,18 @@ static bool joined(const char *letters, int n, const Space *s, char x, char y) {
 
 static void collect(Contract *w, Letters *l, const char *order, int n, bool in_a, bool in_b, bool in_out) {
   const Rule *r = &w->rule;
+  char prev = 0; /* of this class */
   for (int i = 0; i < n; i++) {
     char x = order[i];
     int ia = rule_find(r->a, r->na, x), ib = rule_find(r->b, r->nb, x), io = rule_find(r->out, r->no, x);
     if ((ia >= 0) != in_a || (ib >= 0) != in_b || (io >= 0) != in_out) continue;
     Dim d = in_a ? w->a.s.dim[ia] : w->b.s.dim[ib];
-    bool join = l->n > 0 && i > 0;
-    char prev = i > 0 ? order[i - 1] : 0;
+    bool join = prev && order[i - 1] == prev;
     if (join && in_a) join = joined(r->a, r->na, &w->a.s, prev, x);
     if (join && in_b) join = joined(r->b, r->nb, &w->b.s, prev, x);
     if (join && in_out) join = joined(r->out, r->no, &w->out, prev, x);
     if (!join) l->first[l->n++] = x;
+    prev = x;
     l->dim[l->n - 1][l->ndim[l->n - 1]++] = d;
   }
 }
@@ -117,7 +120,8 @@ static void set_flat(Kernel *k, Cursor *c, const char *letters, int n, const Let
 
 static void set_outer(Contract *w, Cursor *c, const char *letters, int n) {
   for (int i = 0; i < w->batch.n; i++) set_index(c, letters, n, w->batch.first[i], w->outer[i]);
-  for (int i = 0; i + 1 < w->N.n; i++) set_index(c, letters, n, w->N.first[i], w->outer[w->batch.n + i]);
+  for (int i = 0; i < w->N.n; i++)
+    if (i != w->columns) set_index(c, letters, n, w->N.first[i], w->outer[w->batch.n + i]);
 }
 
 static KV panels(Kernel *k, KV n, int r) {
@@ -140,9 +144,9 @@ typedef struct Pack {
 static void pack_at(Pack *p, KV x, KV kk) {
   Contract *w = p->w;
   Cursor *c = &p->o->c;
-  if (p->is_b)
-    set_index(c, p->letters, p->nletters, w->N.first[w->N.n - 1], x);
-  else
+  if (p->is_b && w->columns >= 0)
+    set_index(c, p->letters, p->nletters, w->N.first[w->columns], x);
+  else if (!p->is_b)
     set_flat(w->k, c, p->letters, p->nletters, &w->M, x);
   set_flat(w->k, c, p->letters, p->nletters, &w->K, kk);
 }
@@ -250,7 +254,7 @@ static void pack(Pack *p) {
   Operand *o = p->o;
   const Letters *X = p->is_b ? &w->N : &w->M;
   char last = p->nletters ? p->letters[p->nletters - 1] : 0;
-  bool x_inner = last && X->n && (p->is_b || X->n == 1) && rule_find(w->rule.out, w->rule.no, last) >= 0 &&
+  bool x_inner = last && X->n && !(p->is_b && w->columns < 0) && (p->is_b || X->n == 1) && rule_find(w->rule.out, w->rule.no, last) >= 0 &&
                  rule_find(p->is_b ? w->rule.a : w->rule.b, p->is_b ? w->rule.na : w->rule.nb, last) < 0 &&
                  group_of(o, p->letters, p->nletters, X->first[X->n - 1]) == o->s.ngroups - 1;
   bool k_inner = !x_inner && w->K.n == 1 && group_of(o, p->letters, p->nletters, w->K.first[0]) == o->s.ngroups - 1;
@@ -317,24 +321,25 @@ static void walk_tile(Contract *w, Block *b, bool init) {
   const Graph *g = w->lo->g;
   int buf = w->T >= 0 && !init ? w->T : w->C;
   int64_t all;
-  bool always = k_const(k, w->n, &all) && all % w->nr == 0;
-  KV rows = k_min(k, k_ic(k, w->mr), k_sub(k, b->m1, b->m)), nv = k_ic(k, w->nv);
+  bool one = w->columns < 0, always = one || (k_const(k, w->n, &all) && all % w->nr == 0);
+  int lanes = one ? 1 : w->lanes, step = one ? w->nr : w->lanes;
+  KV rows = k_min(k, k_ic(k, w->mr), k_sub(k, b->m1, b->m)), nv = k_ic(k, one ? 1 : w->nv);
   KV whole = k_i2(k, K_ilt, k_add(k, b->n, k_ic(k, w->nr - 1)), b->n1);
   for (int masked = 0; masked < (always ? 1 : 2); masked++) {
     if (!always) k_if(k, masked ? k_i2(k, K_ieq, whole, k_ic(k, 0)) : whole);
     KV v = k_for(k, k_ic(k, 0), k_mul(k, rows, nv), 1), out[MAX_OUTPUTS];
     KV n = k_add(k, b->n, k_mul(k, k_i2(k, K_imod, v, nv), k_ic(k, w->lanes)));
-    KV at = k_add(k, b->cell, k_mul(k, v, k_ic(k, w->lanes)));
+    KV at = k_add(k, b->cell, k_mul(k, v, k_ic(k, step)));
     cursor_rows_reset(c);
     set_outer(w, c, w->rule.out, w->rule.no);
     set_flat(k, c, w->rule.out, w->rule.no, &w->M, k_add(k, b->m, k_i2(k, K_idiv, v, nv)));
-    c->idx[c->vgroup] = n;
-    cursor_begin(c, w->lanes, masked ? k_sub(k, b->n1, n) : 0);
+    if (w->columns >= 0) c->idx[c->vgroup] = n;
+    cursor_begin(c, lanes, masked ? k_sub(k, b->n1, n) : 0);
     if (init) {
       k_store(k, buf, at, cursor_value(c, w->node->args[2]));
     } else {
       cursor_rows(c);
-      cursor_set(c, w->node->res, k_load(k, buf, at, w->lanes));
+      cursor_set(c, w->node->res, k_load(k, buf, at, lanes));
       for (int i = 0; i < g->noutputs; i++) out[i] = cursor_value(c, g->outputs[i].val);
       for (int i = 0; i < g->noutputs; i++) cursor_store(c, i, out[i]);
     }
@@ -463,15 +468,15 @@ bool lower_contract(Lower *lo) {
   collect(&w, &w.N, w.rule.out, w.rule.no, false, true, true);
   collect(&w, &w.batch, w.rule.out, w.rule.no, true, true, true);
   collect(&w, &w.K, k_order, nk, true, true, false);
-  if (!w.N.n)
-    return diag_error(lo->d, w.node->span, "contract '%s': the result's last letter must come from one operand only",
-                      node_attr(w.node, "rule")->str);
+  /* lanes run along the result's last letter; one that is both operands' is a loop outside like others */
+  char last = w.rule.no ? w.rule.out[w.rule.no - 1] : 0;
+  w.columns = last && rule_find(w.rule.a, w.rule.na, last) < 0 ? w.N.n - 1 : -1;
   regroup(&w, &w.out, w.rule.out);
   regroup(&w, &w.a.s, w.rule.a);
   regroup(&w, &w.b.s, w.rule.b);
-  w.oc = cursor_new(lo, &w.out, w.out.ngroups - 1);
+  w.oc = cursor_new(lo, &w.out, w.columns < 0 ? -1 : w.out.ngroups - 1);
 
-  int64_t bm = bound(&w.M, 0, w.M.n), bn = bound(&w.N, w.N.n - 1, w.N.n), bk = bound(&w.K, 0, w.K.n);
+  int64_t bm = bound(&w.M, 0, w.M.n), bn = w.columns < 0 ? 1 : bound(&w.N, w.columns, w.columns + 1), bk = bound(&w.K, 0, w.K.n);
   schedule(&w, bm, bn, bk);
   w.one_run = bk <= w.kc;
   int64_t cells = w.one_run ? w.mr * w.nr : round_up(w.mb, w.mr) * w.nc;
@@ -483,7 +488,7 @@ bool lower_contract(Lower *lo) {
   w.m = k_ic(k, 1), w.kk = k_ic(k, 1);
   for (int i = 0; i < w.M.n; i++) w.m = k_mul(k, w.m, run_extent(k, &w.M, i));
   for (int i = 0; i < w.K.n; i++) w.kk = k_mul(k, w.kk, run_extent(k, &w.K, i));
-  w.n = run_extent(k, &w.N, w.N.n - 1);
+  w.n = w.columns < 0 ? k_ic(k, 1) : run_extent(k, &w.N, w.columns);
   Block b = {.m0 = k_ic(k, 0), .m1 = w.m, .n0 = k_ic(k, 0), .n1 = w.n};
   bool by_rows = bm > bn && bm >= 4 * w.mr; /* divide the longer side: the other operand is packed by every thread */
   if (by_rows)
@@ -492,7 +497,8 @@ bool lower_contract(Lower *lo) {
     lower_share(k, w.n, w.nr, &b.n0, &b.n1);
   int nouter = 0;
   for (int i = 0; i < w.batch.n; i++) w.outer[nouter++] = k_for(k, k_ic(k, 0), run_extent(k, &w.batch, i), 1);
-  for (int i = 0; i + 1 < w.N.n; i++) w.outer[nouter++] = k_for(k, k_ic(k, 0), run_extent(k, &w.N, i), 1);
+  for (int i = 0; i < w.N.n; i++)
+    if (i != w.columns) w.outer[nouter++] = k_for(k, k_ic(k, 0), run_extent(k, &w.N, i), 1);
   KV n0 = k_for(k, b.n0, b.n1, w.nc), m0 = k_for(k, b.m0, b.m1, w.mb);
   Block inner = {.m0 = m0, .n0 = n0};
   inner.m1 = k_min(k, k_add(k, m0, k_ic(k, w.mb)), b.m1);

@@ -198,8 +198,13 @@ bool region_fits(const Graph *g, const char *kind) {
   Space s;
   const Node *c = region_contract(g);
   bool ok = space_solve(g, c ? c->res : region_anchor(g), a, &s);
-  for (int i = 0; i < g->nnodes && ok; i++)
-    if (!c) ok = s.known[g->nodes[i].res];
+  for (int i = 0; i < g->nnodes && ok; i++) {
+    const Node *n = &g->nodes[i];
+    if (n->op == OP_gather) ok = g->def[n->args[0]] < 0; /* a table is read from memory, at places of its own */
+    if (c) continue;
+    ok = ok && s.known[n->res];
+    for (int k = 0; k < n->nargs && ok; k++) ok = s.known[n->args[k]];
+  }
   for (int i = 0; i < g->noutputs && ok; i++) ok = s.known[g->outputs[i].val];
   uint32_t inner = s.rank ? 1u << (s.rank - 1) : 0;
   if (ok && !strcmp(kind, "map")) ok = !s.reduced;
@@ -209,7 +214,13 @@ bool region_fits(const Graph *g, const char *kind) {
     for (int i = 0; i < g->nnodes && ok; i++)
       if (g->nodes[i].op == OP_pick) ok = s.rank - s.start[s.ngroups - 1] == 1;
   }
-  if (ok && !strcmp(kind, "column")) ok = s.reduced && !(s.reduced & inner);
+  if (ok && !strcmp(kind, "column")) {
+    /* what comes of the sums does not run along the summed axes again */
+    ok = s.reduced && !(s.reduced & inner);
+    for (int i = 0; i < g->noutputs && ok; i++)
+      for (int j = 0; j < val_type(g, g->outputs[i].val).rank && ok; j++)
+        ok = !(s.reduced >> s.map[g->outputs[i].val][j] & 1);
+  }
   arena_free(a);
   return ok;
 }

@@ -125,6 +125,26 @@ static void find_lazy(Fuse *f) {
   }
 }
 
+static bool fits(const Fuse *f, const int *node, int n, const char *kind);
+
+/* A node that with the copies of its operands makes no region gets them from memory. (A sum along all axes of a row that is
+ * repeated: its axes are not one run.) Nodes before it that so stop being copies are looked at in turn. */
+static void keep_unfit(Fuse *f, int node) {
+  const Graph *g = f->g;
+  const Node *n = &g->nodes[node];
+  Group alone = {.kind = kind_of(g, n), .node = &node, .n = 1};
+  bool copies = false;
+  for (int j = 0; j < n->nargs; j++) copies = copies || (g->def[n->args[j]] >= 0 && f->lazy[g->def[n->args[j]]]);
+  if (!copies || alone.kind == G_ALONE || alone.kind == G_OUTSIDE || fits(f, &node, 1, kind_name(f, &alone))) return;
+  for (int j = 0; j < n->nargs; j++) {
+    int def = g->def[n->args[j]];
+    if (def < 0 || !f->lazy[def] || g->nodes[def].op == OP_const) continue;
+    f->lazy[def] = false;
+    f->leaves[n->args[j]] = true;
+    keep_unfit(f, def);
+  }
+}
+
 static void find_rows(Fuse *f) {
   const Graph *g = f->g;
   for (int i = g->nnodes - 1; i >= 0; i--) {
@@ -195,21 +215,47 @@ static Val set(const Build *b, Val v, Val r) {
   return b->f->built[v] = r;
 }
 
-static Type bare(Type t) { /* regions know no names of constant extents */
-  for (int i = 0; i < t.rank; i++)
+static Val want(Build *b, Val v);
+
+/* Regions know no names of constant extents; offsets of segments are inputs of theirs. */
+static Type bare(Build *b, Type t) {
+  for (int i = 0; i < t.rank; i++) {
     if (!t.dim[i].sym) t.dim[i].name = NULL;
+    if (t.dim[i].seg) t.dim[i].seg = want(b, t.dim[i].seg);
+  }
   return t;
 }
 
-static Val want(Build *b, Val v);
+/* Where a region is tried, in an arena that goes with it. */
+static Module *trial(const Fuse *f, Arena *a, Diags *d) {
+  Module *m = module_new(a, d, "try");
+  memcpy(m->mesh, f->to->mesh, sizeof m->mesh);
+  m->naxes = f->to->naxes;
+  return m;
+}
+
+static Val new_input(Build *b, Val v) {
+  char name[16];
+  Type t = bare(b, val_type(b->f->g, v));
+  snprintf(name, sizeof name, "x%d", b->nins);
+  PUSH(b->f->tmp, b->ins, b->nins, b->cap_ins, v);
+  return graph_input(b->r, name, IN_DATA, t, (Span){0});
+}
+
+/* Operand i of a node. What a kernel updates in place must not be read as another of its operands: it is an input twice then. */
+static Val operand(Build *b, const Node *n, int i) {
+  bool twice = (n->op == OP_scatter_add && i == 2 && n->args[2] == n->args[0]) ||
+               (n->op == OP_contract_from && i == 2 && got(b, n->args[2]));
+  return twice ? new_input(b, n->args[i]) : want(b, n->args[i]);
+}
 
 static bool build_node(Build *b, int node) {
   const Graph *g = b->f->g;
   const Node *n = &g->nodes[node];
   Val args[8];
   for (int i = 0; i < n->nargs; i++)
-    if (!(args[i] = want(b, n->args[i]))) return false;
-  Type t = bare(val_type(g, n->res));
+    if (!(args[i] = operand(b, n, i))) return false;
+  Type t = bare(b, val_type(g, n->res));
   Val r = graph_add(b->r, n->op, args, n->nargs, n->attrs, n->nattrs, &t, n->span);
   if (!r) return false;
   for (int i = 0; i < n->nres; i++) set(b, n->res + (Val)i, r + (Val)i);
@@ -221,10 +267,7 @@ static Val want(Build *b, Val v) {
   if (got(b, v)) return got(b, v);
   int node = g->def[v];
   if (node >= 0 && b->f->lazy[node]) return build_node(b, node) ? got(b, v) : 0;
-  char name[16];
-  snprintf(name, sizeof name, "x%d", b->nins);
-  PUSH(b->f->tmp, b->ins, b->nins, b->cap_ins, v);
-  return set(b, v, graph_input(b->r, name, IN_DATA, bare(val_type(g, v)), (Span){0}));
+  return set(b, v, new_input(b, v));
 }
 
 /* Members in order, every listed value an output. */
@@ -251,7 +294,7 @@ static bool fits(const Fuse *f, const int *node, int n, const char *kind) {
   for (int i = 0; i < n; i++) sums += f->g->nodes[node[i]].op == OP_sum;
   if (sums > MAX_SUMS && !strcmp(kind, "column")) return false;
   Arena *a = arena_new();
-  Module *m = module_new(a, diags_new(a), "try");
+  Module *m = trial(f, a, diags_new(a));
   Fuse local = *f; /* the trial's allocations go with the trial */
   local.tmp = a;
   Val *outs = NEW_ARRAY(a, Val, n);
@@ -418,7 +461,7 @@ static void list_outputs(Fuse *f) {
     if (f->group[x].into >= 0 || f->group[x].kind == G_OUTSIDE) continue;
     Build b; /* its inputs are what crosses into it */
     Arena *a = arena_new();
-    Module *m = module_new(a, diags_new(a), "try");
+    Module *m = trial(f, a, diags_new(a));
     Group *gr = &f->group[x];
     build(&b, f, m, "r", kind_name(f, gr), gr->node, gr->n, NULL, 0);
     for (int i = 0; i < b.nins; i++) crosses[b.ins[i]] = true;
@@ -444,7 +487,7 @@ static Graph *region_for(Fuse *f, Group *gr, Build *b) {
   const char *kind = kind_name(f, gr);
   Known *known = f->known;
   Graph *found = NULL;
-  if (build(b, f, module_new(a, f->to->diags, "try"), "r", kind, gr->node, gr->n, gr->outs, gr->nouts)) {
+  if (build(b, f, trial(f, a, f->to->diags), "r", kind, gr->node, gr->n, gr->outs, gr->nouts)) {
     Text text = {0};
     graph_print(b->r, false, &text);
     int number = 0;
@@ -518,12 +561,15 @@ static bool fuse_graph(Fuse *f) {
     f->of[i] = -1;
     for (int j = 0; j < n->nargs; j++) {
       f->uses[n->args[j]]++;
-      if (kind_of(g, n) == G_OUTSIDE || kind_of(g, n) == G_ALONE || (n->op == OP_contract_from && j == 2))
+      bool table = n->op == OP_gather && j == 0; /* read at places of its own: it must lie in memory */
+      if (kind_of(g, n) == G_OUTSIDE || kind_of(g, n) == G_ALONE || table || (n->op == OP_contract_from && j == 2))
         f->leaves[n->args[j]] = true;
     }
   }
   find_lazy(f);
   find_rows(f);
+  for (int i = 0; i < g->nnodes; i++)
+    if (!f->lazy[i]) keep_unfit(f, i);
   for (int i = 0; i < g->nnodes; i++)
     if (!f->lazy[i]) place(f, i);
   find_recomputed(f);
