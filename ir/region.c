@@ -152,11 +152,12 @@ bool space_solve(const Graph *g, Val anchor, Arena *a, Space *s) {
       for (int i = 0; i < g->nnodes; i++) relate(&so, &g->nodes[i]);
       for (int i = g->nnodes - 1; i >= 0; i--) relate(&so, &g->nodes[i]);
     }
-    /* an output of the same shape that shares no value with the anchor's part walks along */
+    /* what has the same shape and shares no value with the anchor's part walks along, the first in order first: what is
+     * made of it follows */
     int i = 0;
-    while (i < g->noutputs && (s->known[g->outputs[i].val] || !shape_eq(val_type(g, g->outputs[i].val), t))) i++;
-    if (so.conflict || i == g->noutputs) break;
-    learn(&so, g->outputs[i].val, id);
+    while (i < g->nnodes && (s->known[g->nodes[i].res] || !shape_eq(val_type(g, g->nodes[i].res), t))) i++;
+    if (so.conflict || i == g->nnodes) break;
+    learn(&so, g->nodes[i].res, id);
   }
   make_groups(g, s);
   return !so.conflict;

@@ -73,7 +73,8 @@ typedef struct Same {
 static bool still(void *ctx, const Module *m) {
   Same *s = ctx;
   Fault f;
-  if (check_apart(m, s->c, PATIENCE, &f) || f.kind != s->was.kind) return false;
+  double patience = s->was.kind == FAULT_HANG ? PATIENCE / 8 : PATIENCE;
+  if (check_apart(m, s->c, patience, &f) || f.kind != s->was.kind) return false;
   return f.kind != FAULT_PASS || !strcmp(f.where, s->was.where);
 }
 
