@@ -38,7 +38,10 @@ const char *operand_text(Builder *b, const Ast *call, int i) {
 }
 
 Span build_span(const Frame *f, const Ast *at) {
-  return f->prelude ? f->call : at->at;
+  if (f->prelude) return f->call;
+  Span s = at->at;
+  s.in = f->in;
+  return s;
 }
 
 static const char *operator_text(const Ast *e) {
@@ -296,7 +299,7 @@ static bool bind(Builder *b, Frame *f, const Ast *e, const char *const *name, in
 static Value call_function(Builder *b, Frame *f, const Ast *e, const Func *fn) {
   Value *arg = NEW_ARRAY(b->arena, Value, fn->nargs + 1);
   if (!bind(b, f, e, fn->arg, fn->nargs, fn->nargs, arg)) return bad;
-  Frame callee = {.fn = fn->name, .code = fn, .prelude = fn->prelude, .call = build_span(f, e)};
+  Frame callee = {.fn = fn->name, .code = fn, .prelude = fn->prelude, .call = build_span(f, e), .in = f->in};
   for (int i = 0; i < fn->nargs; i++) assign(b, &callee, fn->arg[i], arg[i]);
   return call_body(b, f, e, &callee, &fn->body);
 }
@@ -322,6 +325,8 @@ bool instance_declare(Builder *b, Instance *inst) {
   const char *i_name = "i";
   Local local = {i_name, (double)inst->index};
   inst->param = NEW_ARRAY(b->arena, Val, k->nparams + 1);
+  inst->name = k->name;
+  if (inst->index >= 0) inst->name = intern(arena_printf(b->arena, "%s.%lld", k->name, (long long)inst->index));
   bool ok = true;
   for (int p = 0; p < k->nparams; p++) {
     Type t;
@@ -329,10 +334,10 @@ bool instance_declare(Builder *b, Instance *inst) {
       ok = false;
       continue;
     }
-    const char *name = inst->index < 0
-                           ? arena_printf(b->arena, "%s.%s", k->name, k->param[p].name)
-                           : arena_printf(b->arena, "%s.%lld.%s", k->name, (long long)inst->index, k->param[p].name);
-    inst->param[p] = graph_input(b->g, intern(name), IN_PARAM, t, k->param[p].at);
+    Span at = k->param[p].at;
+    at.in = inst->name;
+    const char *name = arena_printf(b->arena, "%s.%s", inst->name, k->param[p].name);
+    inst->param[p] = graph_input(b->g, intern(name), IN_PARAM, t, at);
   }
   return ok;
 }
@@ -376,7 +381,8 @@ static Value call_block(Builder *b, Frame *f, const Ast *e, Block *k) {
   if (!bind(b, f, e, k->arg, k->nargs, k->nargs, arg) || k->failed) return bad;
   Instance *inst = find_instance(b, f, e, k, index);
   if (!inst) return k->failed = true, bad;
-  Frame callee = {.fn = k->name, .code = k, .inst = inst};
+  const char *in = f->in ? intern(arena_printf(b->arena, "%s/%s", f->in, inst->name)) : inst->name;
+  Frame callee = {.fn = k->name, .code = k, .inst = inst, .in = in};
   for (int i = 0; i < k->nargs; i++) assign(b, &callee, k->arg[i], arg[i]);
   if (index >= 0) assign(b, &callee, intern("i"), value_num((double)index));
   Value v = call_body(b, f, e, &callee, &k->body);

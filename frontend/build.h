@@ -40,7 +40,8 @@ typedef struct InputSpec {
 
 typedef struct Instance { /* a block with its parameters, for one index */
   struct Block *block;
-  int64_t index; /* -1: called without one */
+  int64_t index;    /* -1: called without one */
+  const char *name; /* interned: "layer.3", which opens the names of its parameters; "layer" without an index */
   Val *param;
 } Instance;
 
@@ -84,6 +85,7 @@ typedef struct Frame { /* a body that is being executed */
   bool prelude;
   Span call; /* prelude functions: where the model called them */
   Instance *inst;
+  const char *in; /* for spans: the instances that run, outermost first: "layer.3/mlp.3"; NULL: none */
   Var *var;
   int nvars, cap_vars;
 } Frame;

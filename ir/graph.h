@@ -154,13 +154,16 @@ typedef struct IndexUse {
 } IndexUse;
 IndexUse graph_index_use(const Graph *g, Val v);
 
-/* ---- text (print.c, parse.c). `spans`: append "# file:line" comments. */
+/* ---- text (print.c, parse.c). `spans`: append "# file:line:column instance" comments. */
 void type_print(const Graph *g, Type t, Text *out);  /* g names segment offsets and mesh axes */
 void shape_print(const Graph *g, Type t, Text *out); /* "[B=4, T=64]"; nothing for rank 0 */
 void val_print(const Graph *g, Val v, Text *out);    /* "%wte", "%12": as graph_print names it */
 void graph_print(const Graph *g, bool spans, Text *out);
 void module_print(const Module *m, bool spans, Text *out);
 Module *module_parse(Arena *a, Diags *d, uint32_t file); /* NULL after errors */
+
+/* May this be the instance of a span? Letters, digits, '_', '.' and '/', a letter or '_' first: what text can hold. */
+bool span_in_ok(const char *in);
 
 /* ---- verify.c: its head lists the invariants. Errors go to m->diags. */
 bool module_verify(const Module *m);

@@ -228,12 +228,19 @@ static bool parse_type(Parser *p, Type *t) {
 
 /* ---- nodes */
 
-/* "# gpt2.yaml:24" or "# gpt2.yaml:24:9" behind token `last` gives the place in the model; else `at` stays. */
+/* "# gpt2.yaml:24", "# gpt2.yaml:24:9" or either with an instance (" layer.3") behind token `last` gives the place in the
+ * model; else `at` stays. */
 static Span comment_span(Parser *p, const Token *last, Span at) {
-  const char *s = p->text + last->comment + 1, *end = s + last->ncomment - 1;
+  const char *s = p->text + last->comment + 1, *end = s + last->ncomment - 1, *in = NULL;
   if (last->ncomment < 4) return at;
   while (s < end && (*s == ' ' || *s == '\t')) s++;
   while (s < end && (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\r')) end--;
+  const char *w = end; /* the last word */
+  while (w > s && w[-1] != ' ') w--;
+  if (w > s + 1 && w[-2] >= '0' && w[-2] <= '9' && span_in_ok(internn(w, (size_t)(end - w)))) {
+    in = internn(w, (size_t)(end - w));
+    end = w - 1;
+  }
   uint32_t num[2];
   int n = 0;
   while (n < 2) { /* numbers from the end, each after a colon */
@@ -246,7 +253,7 @@ static Span comment_span(Parser *p, const Token *last, Span at) {
   if (n == 0 || num[n - 1] == 0) return at;
   uint32_t *file = map_slot(p->tmp, &p->paths, internn(s, (size_t)(end - s)));
   if (*file == UINT32_MAX) *file = diags_source(p->d, internn(s, (size_t)(end - s)), "", 0);
-  return n == 2 ? (Span){*file, num[1], num[0]} : (Span){*file, num[0], 0};
+  return n == 2 ? (Span){*file, num[1], num[0], in} : (Span){*file, num[0], 0, in};
 }
 
 static bool parse_ints(Parser *p, Attr *a) {

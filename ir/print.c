@@ -111,7 +111,8 @@ static void attr_print(const Attr *a, Text *out) {
   }
 }
 
-/* "# gpt2.yaml:24", or with the column "# gpt2.yaml:24:9". A path with a line break would end the comment. */
+/* "# gpt2.yaml:24", with the column "# gpt2.yaml:24:9", with the instance "# gpt2.yaml:24:9 layer.3". A path with a line
+ * break would end the comment. */
 static void span_print(const Graph *g, Span at, Text *out) {
   const Diags *d = g->mod->diags;
   if (at.file == 0 || at.file > (uint32_t)d->nsources || at.line == 0) return;
@@ -119,6 +120,16 @@ static void span_print(const Graph *g, Span at, Text *out) {
   if (strpbrk(path, "\n\r")) return;
   text_add(out, "   # %s:%u", path, at.line);
   if (at.col) text_add(out, ":%u", at.col);
+  if (at.in) text_add(out, " %s", at.in);
+}
+
+bool span_in_ok(const char *in) {
+  if (!*in || (*in >= '0' && *in <= '9') || *in == '.' || *in == '/') return false;
+  for (; *in; in++)
+    if (!(*in >= '0' && *in <= '9') && !(*in >= 'a' && *in <= 'z') && !(*in >= 'A' && *in <= 'Z') &&
+        !strchr("_./", *in))
+      return false;
+  return true;
 }
 
 static void node_print(const Graph *g, const Node *n, bool spans, Text *out) {

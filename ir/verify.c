@@ -14,7 +14,7 @@
  *        sums pass only through linear ops, a call's operands and results fit its callee
  *     8. inputs have proper names, each once; so have outputs
  *     9. an output named as an input has its type (it is the input's next value)
- *    10. spans are nowhere or in a source that the diagnostics know
+ *    10. spans are nowhere or in a source that the diagnostics know; their instances can be written
  *
  * Reports all that it finds, at the spans of the nodes. */
 #include "ir/infer.h"
@@ -40,6 +40,7 @@ static bool fail(const Graph *g, Span at, const char *fmt, ...) {
 }
 
 static bool span_ok(const Graph *g, Span at) {
+  if (at.in && !span_in_ok(at.in)) return fail(g, at, "'%s' is no instance for a span", at.in);
   return at.file <= (uint32_t)g->mod->diags->nsources || fail(g, (Span){0}, "a span in a source that is not known");
 }
 

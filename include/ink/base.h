@@ -52,6 +52,7 @@ void text_free(Text *t);
 typedef struct Span {
   uint32_t file;      /* 1 + index in Diags.sources; 0: no position */
   uint32_t line, col; /* 1-based; col counts bytes */
+  const char *in;     /* interned: the block instance that it stands in, "layer.3"; NULL: none */
 } Span;
 
 typedef struct Source {

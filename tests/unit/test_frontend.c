@@ -285,6 +285,48 @@ Test(frontend, interleaved_and_stacked_views) {
   cr_assert(eq(i64, place(&p->pieces[4], 3, edim, eindex), 3 * 6 + 2));
 }
 
+/* Blocks within blocks, functions and the prelude called from them; parameters carry their own block's instance. */
+Test(frontend, spans_name_the_block_instance) {
+  Model *m = load_text("model: nest\n"
+                       "dims: {d: 4, n: 2}\n"
+                       "inputs: {x: {shape: [B, d], from: images}, y: {from: labels}}\n"
+                       "params: {w: {shape: [d]}}\n"
+                       "functions: |\n"
+                       "  def bend(x): return tanh(x)\n"
+                       "blocks:\n"
+                       "  mlp:\n"
+                       "    params: {s: {shape: [d]}}\n"
+                       "    forward: |\n"
+                       "      return exp(x) * s\n"
+                       "  head:\n"
+                       "    forward: |\n"
+                       "      return abs(x)\n"
+                       "  layer:\n"
+                       "    forward: |\n"
+                       "      x = bend(x)\n"
+                       "      x = silu(mlp[i + 3](x))\n"
+                       "      return softmax(x)\n"
+                       "forward: |\n"
+                       "  for i in n: x1 = layer[i](x)\n"
+                       "  h = head(x1 + w)\n"
+                       "loss: sum(h, [1]) + valid(y)\n");
+  const Graph *g = forward(m);
+  int seen = 0;
+  for (int i = 0; i < g->nnodes; i++) {
+    const Node *n = &g->nodes[i];
+    const char *in = n->span.in;
+    if (n->op == OP_tanh) CHECK(!strcmp(in, seen++ ? "layer.1" : "layer.0")); /* once in each layer */
+    if (n->op == OP_exp && n->span.line == 11) CHECK(!strcmp(in, seen == 1 ? "layer.0/mlp.3" : "layer.1/mlp.4"));
+    if (n->op == OP_exp && n->span.line != 11) CHECK(!strcmp(in, seen == 1 ? "layer.0" : "layer.1")); /* softmax */
+    if (n->op == OP_silu) CHECK(!strcmp(in, seen == 1 ? "layer.0" : "layer.1"));
+    if (n->op == OP_abs) CHECK(!strcmp(in, "head"));
+    if (n->op == OP_valid) cr_assert(zero(ptr, (void *)in));
+  }
+  cr_assert(eq(int, seen, 2));
+  cr_assert(eq(str, (char *)graph_find_input(g, "mlp.4.s")->span.in, "mlp.4"));
+  cr_assert(zero(ptr, (void *)graph_find_input(g, "w")->span.in));
+}
+
 /* ---- the language */
 
 Test(frontend, language) {

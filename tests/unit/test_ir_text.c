@@ -100,6 +100,42 @@ Test(ir_text, a_comment_gives_the_place_in_the_model) {
   cr_assert(eq(u32, g->nodes[2].span.line, 7));
 }
 
+Test(ir_text, a_place_can_name_the_block_instance) {
+  Module *m = parse_text("module \"m\"\n"
+                         "graph @g(%x: f32[2] param   # a.yaml:7 layer.3\n) {\n"
+                         "  %1 = neg %x : f32[2] # models/a b.yaml:24:9 layer.3/mlp.0\n"
+                         "  %2 = neg %1 : f32[2]   # a.yaml:25\n"
+                         "  %3 = neg %2 : f32[2] # a.yaml:26 3layers\n"
+                         "  %4 = neg %3 : f32[2] # see a.yaml 26 head\n"
+                         "  return y=%4\n}\n");
+  no_errors("instances");
+  cr_assert(module_verify(m));
+  const Graph *g = m->graphs[0];
+  cr_assert(eq(str, (char *)g->inputs[0].span.in, "layer.3"));
+  cr_assert(eq(u32, g->inputs[0].span.line, 7));
+  cr_assert(eq(str, (char *)d->sources[g->nodes[0].span.file - 1].path, "models/a b.yaml"));
+  cr_assert(eq(ptr, (void *)g->nodes[0].span.in, (void *)intern("layer.3/mlp.0")));
+  cr_assert(eq(u32, g->nodes[0].span.line, 24));
+  cr_assert(eq(u32, g->nodes[0].span.col, 9));
+  cr_assert(zero(ptr, (void *)g->nodes[1].span.in));
+  cr_assert(eq(u32, g->nodes[1].span.line, 25));
+  for (int i = 2; i < 4; i++) { /* neither is a place: the text itself */
+    cr_assert(eq(u32, g->nodes[i].span.file, 1));
+    cr_assert(zero(ptr, (void *)g->nodes[i].span.in));
+  }
+  Text one = {0}, two = {0};
+  m->graphs[0]->nodes[2].span = m->graphs[0]->nodes[3].span = (Span){0};
+  module_print(m, true, &one);
+  cr_assert(strstr(one.s, ": f32[2]   # models/a b.yaml:24:9 layer.3/mlp.0\n") != NULL);
+  cr_assert(strstr(one.s, "param   # a.yaml:7 layer.3\n") != NULL);
+  Module *again = parse_text(one.s);
+  again->graphs[0]->nodes[2].span = again->graphs[0]->nodes[3].span = (Span){0};
+  module_print(again, true, &two);
+  cr_assert(eq(str, one.s, two.s));
+  text_free(&one);
+  text_free(&two);
+}
+
 Test(ir_text, names_and_layout_are_free) {
   Module *m = parse_text(
       "module \"m\" graph @g(%x:f32[2]data){%h=neg %x:f32[2]\n%out = add %h,\n %x : f32 [ 2 ]\n return y = %out}");

@@ -213,6 +213,10 @@ Test(verify, span) {
   g->nodes[0].span = (Span){3, 1, 1};
   refused("a span in a source that is not known");
 }
+Test(verify, span_instance) {
+  g->nodes[0].span = (Span){.in = intern("layer 3")};
+  refused("'layer 3' is no instance for a span");
+}
 
 /* ---- building */
 
