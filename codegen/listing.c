@@ -1,7 +1,7 @@
 /* A program blob as text: what `ink dump --stage program` shows.
  *
  *   list micro: 41 steps
- *     0  gather.0     wte tokens -> ...         per step: the kernel, its buffers in argument order
+ *     0  gather.0 tokens wte -> ...   # FILE:LINE layer.0     the kernel, what it reads and writes, where it comes from
  *     7  list micro.loop.0 x 16
  *   buffers, with their place, size and shape
  *
@@ -20,6 +20,7 @@ typedef struct View {
   const ProgramList *lists;
   const ProgramSymbol *symbols;
   const ProgramParam *params;
+  const ProgramPlace *places;
 } View;
 
 static const char *str(const View *v, uint32_t at) {
@@ -33,16 +34,35 @@ static void print_int(const View *v, const ProgramInt *i, Text *out) {
     text_add(out, "%" PRId64, i->c);
 }
 
+/* "   # gpt2.yaml:31 layer.3, 32, 29 layer.2": the step's own place, then the others, each once. */
+static void print_places(const View *v, const ProgramStep *s, Text *out) {
+  const ProgramPlace *first = &v->places[s->place];
+  for (uint32_t i = 0; i < s->nplaces; i++) {
+    const ProgramPlace *a = &first[i], *before = i ? &first[i - 1] : NULL;
+    bool said = !a->line;
+    for (uint32_t k = 0; k < i && !said; k++)
+      said = first[k].file == a->file && first[k].line == a->line && first[k].in == a->in;
+    if (said) continue;
+    if (!before || before->file != a->file)
+      text_add(out, "%s%s:%u", before ? ", " : "   # ", str(v, a->file), a->line);
+    else
+      text_add(out, ", %u", a->line);
+    if (a->in) text_add(out, " %s", str(v, a->in));
+  }
+}
+
 static void print_step(const View *v, uint32_t n, uint32_t first, Text *out) {
   const ProgramStep *s = &v->steps[n];
   if (s->kind == STEP_LIST) {
     text_add(out, "  %4u  list %s x ", n - first, str(v, v->lists[s->kernel].name));
     print_int(v, &v->ints[s->count], out);
+    print_places(v, s, out);
     text_add(out, "\n");
     return;
   }
   text_add(out, "  %4u  %s", n - first, str(v, v->kernels[s->kernel].name));
   for (uint32_t a = s->args; a < s->args + s->nargs; a++) {
+    if (a == s->args + s->nargs - v->kernels[s->kernel].outputs) text_add(out, " ->");
     text_add(out, " %s", str(v, v->buffers[v->args[a].buffer].name));
     if (v->args[a].offset) text_add(out, "+%" PRId64, v->args[a].offset);
     if (v->args[a].stride) text_add(out, "+%" PRId64 "i", v->args[a].stride);
@@ -51,6 +71,7 @@ static void print_step(const View *v, uint32_t n, uint32_t first, Text *out) {
     text_add(out, i == s->ints ? " | " : " ");
     print_int(v, &v->ints[i], out);
   }
+  print_places(v, s, out);
   text_add(out, "\n");
 }
 
@@ -67,6 +88,7 @@ void program_list_text(const void *blob, Text *out) {
   v.lists = AT(lists);
   v.symbols = AT(symbols);
   v.params = AT(params);
+  v.places = AT(places);
 #undef AT
   text_add(out, "program %s for %s (needs %s)\n", str(&v, h->model), str(&v, h->target), str(&v, h->cpu_features));
   text_add(out,

@@ -24,7 +24,10 @@ typedef struct Writer {
   Arena *arena;
   Text strings; /* offset 0 is reserved for "absent" */
   uint32_t strings_at;
-  Table buffers, params, pieces, kernels, steps, args, ints, lists, symbols, settings, files;
+  Table buffers, params, pieces, kernels, steps, args, ints, lists, symbols, settings, files, places;
+  const char **shared; /* by string of shared_at: the text, as a pointer */
+  uint32_t *shared_at;
+  int nshared, cap_shared, cap_shared_at;
 } Writer;
 
 /* Its offset in the blob: strings follow the header. */
@@ -33,6 +36,17 @@ static uint32_t string_add(Writer *w, const char *s) {
   uint32_t at = (uint32_t)w->strings.n;
   text_write(&w->strings, s, strlen(s) + 1);
   return w->strings_at + at;
+}
+
+/* The same for a text that many rows name by the same pointer: written once. */
+static uint32_t string_share(Writer *w, const char *s) {
+  for (int i = w->nshared - 1; i >= 0; i--)
+    if (w->shared[i] == s) return w->shared_at[i];
+  uint32_t at = string_add(w, s);
+  int n = w->nshared; /* two arrays, one count */
+  PUSH(w->arena, w->shared, n, w->cap_shared, s);
+  PUSH(w->arena, w->shared_at, w->nshared, w->cap_shared_at, at);
+  return at;
 }
 
 static void *row_add(Writer *w, Table *t, size_t size) {
@@ -187,19 +201,57 @@ static bool write_params(Writer *w, Plan *p, const ProgramSpec *spec) {
   return true;
 }
 
+static const Source *source_of(const Plan *p, Span at) {
+  return at.file && (int)at.file <= p->diags->nsources ? &p->diags->sources[at.file - 1] : NULL;
+}
+
 static void write_kernels(Writer *w, const Plan *p, ProgramReport *r) {
   for (int i = 0; i < p->nkernels; i++) {
     const Lowered *l = &p->kernels[i].low;
     ProgramKernel *o = ROW(w, kernels, ProgramKernel);
-    const Diags *d = p->diags;
+    const Source *s = source_of(p, l->span);
     o->name = string_add(w, l->kernel->name);
-    o->file =
-        string_add(w, l->span.file && (int)l->span.file <= d->nsources ? d->sources[l->span.file - 1].path : NULL);
+    o->file = s ? string_share(w, s->path) : 0;
     o->line = l->span.line;
+    o->outputs = (uint32_t)p->kernels[i].outputs;
     o->flops = l->flops;
     o->bytes = l->bytes;
     if (l->scratch > r->scratch) r->scratch = l->scratch;
   }
+}
+
+/* The text of the line, interned; NULL: the source does not have it. */
+static const char *line_text(const Plan *p, Span at) {
+  enum { LONGEST = 160 };
+  const Source *s = source_of(p, at);
+  const char *line = s && s->n ? s->text : NULL, *end = s ? s->text + s->n : NULL;
+  for (uint32_t l = 1; line && l < at.line; l++) {
+    line = memchr(line, '\n', (size_t)(end - line));
+    if (line) line++;
+  }
+  if (!line || !at.line) return NULL;
+  while (line < end && (*line == ' ' || *line == '\t')) line++;
+  size_t n = strcspn(line, "\r\n");
+  return n ? internn(line, n < LONGEST ? n : LONGEST) : NULL;
+}
+
+static void write_place(Writer *w, const Plan *p, Span at) {
+  const Source *s = source_of(p, at);
+  const char *text = line_text(p, at);
+  ProgramPlace row = {.file = s ? string_share(w, s->path) : 0,
+                      .line = at.line,
+                      .in = at.in ? string_share(w, at.in) : 0,
+                      .text = text ? string_share(w, text) : 0};
+  *ROW(w, places, ProgramPlace) = row;
+}
+
+static void write_places(Writer *w, const Plan *p, const PlanStep *s, ProgramStep *o) {
+  o->place = (uint32_t)w->places.n;
+  write_place(w, p, s->span);
+  for (int i = 0; s->kind == STEP_CALL && !s->places && i < p->kernels[s->kernel].outputs; i++)
+    write_place(w, p, s->span);
+  for (int i = 0; i < s->nplaces; i++) write_place(w, p, s->places[i]);
+  o->nplaces = (uint32_t)w->places.n - o->place;
 }
 
 static bool write_steps(Writer *w, const Plan *p) {
@@ -229,6 +281,7 @@ static bool write_steps(Writer *w, const Plan *p) {
         o.count = (uint32_t)w->ints.n;
         *ROW(w, ints, ProgramInt) = (ProgramInt){.c = f->count};
       }
+      write_places(w, p, f, &o);
       *ROW(w, steps, ProgramStep) = o;
     }
   }
@@ -264,13 +317,13 @@ static bool assemble(Writer *w, Plan *p, ProgramHeader h, Text *blob, ProgramRep
   static const char zeros[MEMORY_ALIGN];
   text_write(blob, &h, sizeof h);
   text_write(blob, w->strings.s, w->strings.n);
-  size_t consts =
-      align_up(blob->n + 11 * 8 + w->buffers.n * sizeof(ProgramBuffer) + w->params.n * sizeof(ProgramParam) +
-                   w->pieces.n * sizeof(ProgramPiece) + w->kernels.n * sizeof(ProgramKernel) +
-                   w->steps.n * sizeof(ProgramStep) + w->args.n * sizeof(ProgramArg) + w->ints.n * sizeof(ProgramInt) +
-                   w->lists.n * sizeof(ProgramList) + w->symbols.n * sizeof(ProgramSymbol) +
-                   w->settings.n * sizeof(ProgramSetting) + w->files.n * sizeof(ProgramFile),
-               MEMORY_ALIGN);
+  size_t consts = align_up(
+      blob->n + 12 * 8 + w->buffers.n * sizeof(ProgramBuffer) + w->params.n * sizeof(ProgramParam) +
+          w->pieces.n * sizeof(ProgramPiece) + w->kernels.n * sizeof(ProgramKernel) + w->steps.n * sizeof(ProgramStep) +
+          w->args.n * sizeof(ProgramArg) + w->ints.n * sizeof(ProgramInt) + w->lists.n * sizeof(ProgramList) +
+          w->symbols.n * sizeof(ProgramSymbol) + w->settings.n * sizeof(ProgramSetting) +
+          w->files.n * sizeof(ProgramFile) + w->places.n * sizeof(ProgramPlace),
+      MEMORY_ALIGN);
   if (consts + (size_t)r->consts > UINT32_MAX)
     return diag_error(p->diags, (Span){0}, "the program's tables pass 4 GiB");
   ProgramBuffer *rows = w->buffers.rows;
@@ -287,6 +340,7 @@ static bool assemble(Writer *w, Plan *p, ProgramHeader h, Text *blob, ProgramRep
   h.symbols = place(blob, &w->symbols);
   h.settings = place(blob, &w->settings);
   h.files = place(blob, &w->files);
+  h.places = place(blob, &w->places);
   while (blob->n < consts) text_write(blob, zeros, consts - blob->n > sizeof zeros ? sizeof zeros : consts - blob->n);
   for (int i = 0; i < p->nbuffers; i++) {
     const PlanBuffer *b = &p->buffers[i];

@@ -75,6 +75,8 @@ typedef struct PlanStep {
   int nsyms;
   int64_t count; /* LIST */
   Span span;
+  const Span *places; /* CALL: as in Node; NULL: span is all that is known */
+  int nplaces;
 } PlanStep;
 
 typedef struct PlanList {
@@ -86,6 +88,7 @@ typedef struct PlanList {
 typedef struct PlanKernel {
   const char *region;
   Lowered low;
+  int outputs; /* its last arguments */
   const int *syms;
 } PlanKernel;
 

@@ -106,8 +106,8 @@ static int symbol_number(Plan *p, const Graph *region, const char *name) {
   return p->nsymbols;
 }
 
-static int kernel_add(Plan *p, const char *region, Lowered low, const int *syms) {
-  PlanKernel k = {region, low, syms};
+static int kernel_add(Plan *p, const char *region, Lowered low, int outputs, const int *syms) {
+  PlanKernel k = {region, low, outputs, syms};
   PUSH(p->arena, p->kernels, p->nkernels, p->cap_kernels, k);
   if (p->km->n == p->nkernels) return p->nkernels - 1;
   diag_error(p->diags, low.span, "region '%s' gave %d kernels instead of one", region, p->km->n - p->nkernels + 1);
@@ -122,13 +122,13 @@ int plan_kernel(Plan *p, const Graph *region) {
   int *syms = NEW_ARRAY(p->arena, int, low.nsyms + 1);
   for (int i = 0; i < low.nsyms; i++)
     if (!(syms[i] = symbol_number(p, region, low.syms[i]))) return -1;
-  return kernel_add(p, region->name, low, syms);
+  return kernel_add(p, region->name, low, region->noutputs, syms);
 }
 
 bool plan_peak(Plan *p, double *flops) {
   Lowered low = {0};
   if (!p->lower->peak(p->target, p->km, &low, flops)) return false;
-  int kernel = kernel_add(p, "peak", low, NULL), list = list_add(p, "peak");
+  int kernel = kernel_add(p, "peak", low, 1, NULL), list = list_add(p, "peak");
   if (kernel < 0) return false;
   PlanArg *args = NEW(p->arena, PlanArg);
   args->buffer =
@@ -319,7 +319,9 @@ static bool emit_loop(Emit *e, int at, const Graph *c, const PlanArg *args) {
                         .nargs = n->nargs + n->nres,
                         .syms = k->syms,
                         .nsyms = k->low.nsyms,
-                        .span = n->span});
+                        .span = n->span,
+                        .places = n->places,
+                        .nplaces = n->nplaces});
   } else if (!emit_graph(p, c, list, in, out)) {
     return false;
   }
@@ -360,7 +362,9 @@ static bool emit_call(Emit *e, int at) {
                       .nargs = n->nargs + n->nres,
                       .syms = k->syms,
                       .nsyms = k->low.nsyms,
-                      .span = n->span});
+                      .span = n->span,
+                      .places = n->places,
+                      .nplaces = n->nplaces});
   return true;
 }
 
@@ -406,6 +410,11 @@ static bool make_again(Emit *e, Val root, const Graph *c, PlanArg to) {
   return true;
 }
 
+static Span output_span(const Graph *g, int output) {
+  Val v = g->outputs[output].val;
+  return val_node(g, v) ? val_node(g, v)->span : val_input(g, v)->span;
+}
+
 /* Outputs that are not yet in their place, copied so that no copy overwrites what a later one reads. */
 static bool emit_outputs(Emit *e, const PlanArg *out) {
   const Graph *g = e->g;
@@ -426,13 +435,13 @@ static bool emit_outputs(Emit *e, const PlanArg *out) {
     Type t = g->types[g->outputs[o].val];
     if (pick < 0) { /* a cycle: inputs that change places */
       PlanArg aside = temp_new(e, g->outputs[o].name, t);
-      if (!copy_add(e, from[o], aside, t, (Span){0})) return false;
+      if (!copy_add(e, from[o], aside, t, output_span(g, o))) return false;
       from[o] = aside;
       continue;
     }
     Val root = e->root[g->outputs[o].val];
     const Graph *again = maker(e, root);
-    if (again ? !make_again(e, root, again, out[o]) : !copy_add(e, from[o], out[o], t, (Span){0})) return false;
+    if (again ? !make_again(e, root, again, out[o]) : !copy_add(e, from[o], out[o], t, output_span(g, o))) return false;
     todo[pick] = todo[--n];
   }
   return true;

@@ -55,6 +55,10 @@ typedef struct Node {
   Val res; /* first result; the others follow: res, res+1, ... */
   Attr *attrs;
   Span span;
+  /* A call of a region: where each of its results comes from, then the other places that the region computes, each once.
+   * NULL elsewhere. Not part of the text. */
+  const Span *places;
+  int nplaces;
 } Node;
 
 /* What an input is to the world outside; the runtime binds by it. */

@@ -38,6 +38,8 @@ typedef struct Group {
   bool done;
   Val *ins, *outs; /* of the final region */
   int nins, nouts, cap_ins, cap_outs;
+  Span *places; /* of its call */
+  int nplaces, cap_places;
 } Group;
 
 /* Regions by their text, over all graphs of the module. */
@@ -481,6 +483,25 @@ static void list_outputs(Fuse *f) {
   }
 }
 
+static bool same_place(Span a, Span b) {
+  return a.file == b.file && a.line == b.line && a.in == b.in;
+}
+
+/* Where the results come from, then what else is computed on the way, copies of producers included. */
+static void list_places(Fuse *f, Group *gr, const Graph *region) {
+  const Graph *g = f->g;
+  for (int i = 0; i < gr->nouts; i++) {
+    Span at = g->nodes[g->def[gr->outs[i]]].span;
+    PUSH(f->to->arena, gr->places, gr->nplaces, gr->cap_places, at);
+  }
+  for (int i = 0; i < region->nnodes; i++) {
+    const Node *n = &region->nodes[i];
+    bool known = !n->span.file || free_op(n->op);
+    for (int k = 0; k < gr->nplaces && !known; k++) known = same_place(gr->places[k], n->span);
+    if (!known) PUSH(f->to->arena, gr->places, gr->nplaces, gr->cap_places, n->span);
+  }
+}
+
 /* The region of these members: one that is there already, or a new one. */
 static Graph *region_for(Fuse *f, Group *gr, Build *b) {
   Arena *a = arena_new();
@@ -489,6 +510,7 @@ static Graph *region_for(Fuse *f, Group *gr, Build *b) {
   Graph *found = NULL;
   if (build(b, f, trial(f, a, f->to->diags), "r", kind, gr->node, gr->n, gr->outs, gr->nouts)) {
     Text text = {0};
+    list_places(f, gr, b->r);
     graph_print(b->r, false, &text);
     int number = 0;
     for (int i = 0; i < known->n && !found; i++) {
@@ -538,7 +560,14 @@ static bool emit_group(Fuse *f, int x) {
   Val *args = NEW_ARRAY(f->tmp, Val, b.nins + 1);
   if (!emit_values(f, b.ins, b.nins, args)) return false;
   Attr fn = attr_str("fn", r->name);
-  Val res = graph_add(f->out, OP_call, args, b.nins, &fn, 1, NULL, f->g->nodes[gr->node[0]].span);
+  Span at = f->g->nodes[gr->node[0]].span;
+  for (int i = 0; i < gr->nplaces && !at.file; i++) at = gr->places[i];
+  Val res = graph_add(f->out, OP_call, args, b.nins, &fn, 1, NULL, at);
+  if (res) {
+    Node *call = &f->out->nodes[f->out->nnodes - 1];
+    call->places = gr->places;
+    call->nplaces = gr->nplaces;
+  }
   for (int i = 0; res && i < gr->nouts; i++) f->map[gr->outs[i]] = res + (Val)i;
   return res != 0;
 }

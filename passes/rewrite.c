@@ -38,6 +38,11 @@ Val rewrite_copy(Rewrite *r, const Node *n) {
   for (int i = 0; i < n->nres; i++) want[i] = rewrite_type(r, r->from->types[n->res + (Val)i]);
   Val v = graph_add(r->to, n->op, args, n->nargs, n->attrs, n->nattrs, want, n->span);
   for (int i = 0; v && i < n->nres; i++) r->map[n->res + (Val)i] = v + (Val)i;
+  if (v && n->nplaces) {
+    Node *copy = &r->to->nodes[r->to->nnodes - 1];
+    copy->places = n->places;
+    copy->nplaces = n->nplaces;
+  }
   return v;
 }
 

@@ -2,7 +2,7 @@
  * is a message at start and not a wild pointer in step 1000.
  *
  * What must hold afterwards: tables lie inside the blob; strings end inside it; steps refer to existing kernels, lists,
- * args and ints; args to existing buffers; lists nest without cycles (a LIST only runs lists that come before its own,
+ * args, ints and places, and have an argument and (if any) a place for every output of their kernel; args to existing buffers; lists nest without cycles (a LIST only runs lists that come before its own,
  * or deeper, checked by depth). */
 #include "runtime/program.h"
 #include <string.h>
@@ -85,6 +85,11 @@ static bool slice_ok(uint32_t at, uint32_t n, int size) {
   return at <= (uint32_t)size && n <= (uint32_t)size - at;
 }
 
+static bool outputs_ok(const Program *p, const ProgramStep *s) {
+  uint32_t n = p->kernel_info[s->kernel].outputs;
+  return n <= s->nargs && (!s->nplaces || n < s->nplaces);
+}
+
 static bool check_steps(const Program *p, Report *err) {
   for (int i = 0; i < p->nargs; i++)
     if (p->args[i].buffer >= (uint32_t)p->nbuffers) return report_add(err, "broken program: argument %d", i);
@@ -95,9 +100,10 @@ static bool check_steps(const Program *p, Report *err) {
     if (s->kind == STEP_COLL)
       return report_add(err, "this program communicates between processes (step %d); this runtime runs one process", i);
     bool ok = s->kind == STEP_CALL ? s->kernel < p->nkernels && slice_ok(s->args, s->nargs, p->nargs) &&
-                                         slice_ok(s->ints, s->nints, p->nints)
+                                         slice_ok(s->ints, s->nints, p->nints) && outputs_ok(p, s)
               : s->kind == STEP_LIST ? s->kernel < p->nlists && s->count < (uint32_t)p->nints
                                      : false;
+    ok = ok && slice_ok(s->place, s->nplaces, p->nplaces);
     /* Steps run in the order of the table, so a wait is kept when it points backwards. */
     for (int w = 0; w < 2; w++) ok = ok && s->wait[w] <= (uint32_t)i;
     if (!ok) return report_add(err, "broken program: step %d", i);
@@ -165,7 +171,7 @@ bool program_open(Program *p, const unsigned char *blob, const KernelFn *kernels
   bool ok = TABLE(buffers, buffers, nbuffers) && TABLE(params, params, nparams) && TABLE(pieces, pieces, npieces) &&
             TABLE(kernels, kernel_info, nkernels) && TABLE(steps, steps, nsteps) && TABLE(args, args, nargs) &&
             TABLE(ints, ints, nints) && TABLE(lists, lists, nlists) && TABLE(symbols, symbols, nsymbols) &&
-            TABLE(settings, settings, nsettings) && TABLE(files, files, nfiles);
+            TABLE(settings, settings, nsettings) && TABLE(files, files, nfiles) && TABLE(places, places, nplaces);
 #undef TABLE
   if (!ok) return false;
   uint32_t strings[] = {h->model, h->target, h->cpu_features, h->spec};
@@ -174,6 +180,9 @@ bool program_open(Program *p, const unsigned char *blob, const KernelFn *kernels
   for (int i = 0; i < p->nkernels; i++)
     if (!string_ok(p, p->kernel_info[i].name) || !string_ok(p, p->kernel_info[i].file))
       return report_add(err, "broken program: kernel %d", i);
+  for (int i = 0; i < p->nplaces; i++)
+    if (!string_ok(p, p->places[i].file) || !string_ok(p, p->places[i].in) || !string_ok(p, p->places[i].text))
+      return report_add(err, "broken program: place %d", i);
   for (int i = 0; i < p->nsymbols; i++)
     if (!string_ok(p, p->symbols[i].name)) return report_add(err, "broken program: symbol %d", i);
   for (int i = 0; i < p->nsettings; i++)

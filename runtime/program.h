@@ -22,7 +22,8 @@ typedef struct Program {
   const ProgramSymbol *symbols;
   const ProgramSetting *settings;
   const ProgramFile *files;
-  int nbuffers, nparams, npieces, nkernels, nsteps, nargs, nints, nlists, nsymbols, nsettings, nfiles;
+  const ProgramPlace *places;
+  int nbuffers, nparams, npieces, nkernels, nsteps, nargs, nints, nlists, nsymbols, nsettings, nfiles, nplaces;
 } Program;
 
 bool program_open(Program *p, const unsigned char *blob, const KernelFn *kernels, Report *err);

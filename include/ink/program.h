@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #define PROGRAM_MAGIC "INKPROG"
-enum { PROGRAM_VERSION = 1, PROGRAM_RANK = 6 };
+enum { PROGRAM_VERSION = 2, PROGRAM_RANK = 6 };
 
 /* A kernel divides its own work: every one of `threads` threads calls it with its number, and any division gives the same
  * bits. scratch: private to the thread, header.scratch_bytes, 64-byte aligned. */
@@ -65,13 +65,22 @@ typedef struct ProgramParam {
 
 typedef struct ProgramKernel {
   uint32_t name, file; /* strings: "contract.3"; the YAML file */
-  uint32_t line, pad;
+  uint32_t line;
+  uint32_t outputs; /* its last arguments: what it writes; one that it updates in place stands among the others, too */
   double flops, bytes; /* of one call, model arithmetic */
 } ProgramKernel;
 
+/* Where in the model something comes from. */
+typedef struct ProgramPlace {
+  uint32_t file, line;
+  uint32_t in;   /* the block instance, "layer.3"; 0: none */
+  uint32_t text; /* the line itself, without its indentation; 0: not known */
+} ProgramPlace;
+
 typedef enum { STEP_CALL, STEP_COLL, STEP_LIST } StepKind;
 
-/* CALL: kernel(args, ints) on all threads. LIST: run list `kernel` for index 0 .. count-1 (count: a ProgramInt index). Within a lane steps run in order; a step starts when those in wait[] (1 + step index, 0 none) of the other lane are done. */
+/* CALL: kernel(args, ints) on all threads. LIST: run list `kernel` for index 0 .. count-1 (count: a ProgramInt index). Within a lane steps run in order; a step starts when those in wait[] (1 + step index, 0 none) of the other lane are done.
+ * Places: the first is the step's own; a CALL goes on with one for each output, then all others that its kernel computes. */
 typedef struct ProgramStep {
   uint8_t kind, lane;
   uint16_t kernel;
@@ -79,6 +88,7 @@ typedef struct ProgramStep {
   uint32_t ints, nints; /* in the ints table */
   uint32_t count;       /* LIST: index in the ints table */
   uint32_t wait[2];
+  uint32_t place, nplaces; /* in the places table; 0 of them: not known */
 } ProgramStep;
 
 /* Address: base of the buffer + offset + stride * index of the innermost running LIST. Bytes. */
@@ -130,7 +140,7 @@ typedef struct ProgramHeader {
   double model_params;     /* parameters */
   double peak_flops;       /* of the `peak` list, per thread */
   int64_t batch, time;     /* rows and length of a micro-batch; time 0 without a tokens source */
-  ProgramTable buffers, params, pieces, kernels, steps, args, ints, lists, symbols, settings, files;
+  ProgramTable buffers, params, pieces, kernels, steps, args, ints, lists, symbols, settings, files, places;
 } ProgramHeader;
 
 extern const unsigned char ink_program[];

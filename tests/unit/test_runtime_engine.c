@@ -218,6 +218,23 @@ static void collective(Fixture *f) {
 static void endless(Fixture *f) {
   *ROW(ProgramStep, steps, 0) = (ProgramStep){.kind = STEP_LIST, .kernel = 0};
 }
+static void wild_place(Fixture *f) {
+  ROW(ProgramStep, steps, 1)->nplaces = 7;
+}
+static void too_few_places(Fixture *f) {
+  ProgramPlace place = {.line = 1};
+  f->h.places = fix_table(f, &place, 1, sizeof place);
+  f->h.bytes = f->n;
+  ROW(ProgramStep, steps, 0)->nplaces = 1;
+}
+static void wild_place_text(Fixture *f) {
+  ProgramPlace place = {.line = 1, .in = UINT32_MAX};
+  f->h.places = fix_table(f, &place, 1, sizeof place);
+  f->h.bytes = f->n;
+}
+static void more_outputs_than_arguments(Fixture *f) {
+  ROW(ProgramKernel, kernels, FIX_SUM)->outputs = 3;
+}
 static void late_wait(Fixture *f) {
   ROW(ProgramStep, steps, 0)->wait[0] = 2;
 }
@@ -235,7 +252,7 @@ Test(program, magic) {
   check_refused(other_magic, "no program");
 }
 Test(program, version) {
-  check_refused(later_version, "version 2");
+  check_refused(later_version, "version 3");
 }
 Test(program, table_outside) {
   check_refused(wild_table, "table of args");
@@ -260,6 +277,18 @@ Test(program, collective) {
 }
 Test(program, lists_in_a_circle) {
   check_refused(endless, "too deeply");
+}
+Test(program, place_outside) {
+  check_refused(wild_place, "step 1");
+}
+Test(program, outputs_without_places) {
+  check_refused(too_few_places, "step 0");
+}
+Test(program, text_of_a_place_outside) {
+  check_refused(wild_place_text, "place 0");
+}
+Test(program, outputs_outside) {
+  check_refused(more_outputs_than_arguments, "step 1");
 }
 Test(program, wait_forwards) {
   check_refused(late_wait, "step 0");
