@@ -45,7 +45,7 @@ static bool has(const char *features, const char *plus) {
   return strstr(features, plus) != NULL;
 }
 
-/* "lanes=16" or "chunk=65536": one number of the machine said otherwise. */
+/* "lanes=16" or "chunk=65536": one number of the machine said otherwise. "fuse=0": every op is a kernel of its own. */
 static bool target_option(Diags *d, const char *option, Target *out) {
   const char *equal = strchr(option, '=');
   char *end = NULL;
@@ -64,7 +64,12 @@ static bool target_option(Diags *d, const char *option, Target *out) {
     out->chunk = v;
     return true;
   }
-  return diag_error(d, (Span){0}, "target option '%s': lanes=N and chunk=BYTES are known", option);
+  if (!strncmp(option, "fuse=", 5)) {
+    if (!number || v < 0 || v > 1) return diag_error(d, (Span){0}, "target option '%s': fuse is 0 or 1", option);
+    out->apart = !v;
+    return true;
+  }
+  return diag_error(d, (Span){0}, "target option '%s': lanes=N, chunk=BYTES and fuse=0 are known", option);
 }
 
 bool target_resolve(Arena *a, Diags *d, const char *name, Target *out) {

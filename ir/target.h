@@ -11,6 +11,7 @@ typedef struct Target {
   int registers;                       /* vector registers */
   int64_t l1, l2, l3;                  /* bytes a core may count on */
   int64_t chunk;                       /* bytes: larger row-wise values are made in parts of that; 0: none are */
+  bool apart;                          /* one kernel for each op: nothing is fused */
   int cores;
 } Target;
 #endif

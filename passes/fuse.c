@@ -66,6 +66,7 @@ typedef struct Fuse {
   /* by value: the region's under construction, valid where stamp is that construction's number; so trials clear nothing */
   Val *built;
   int *stamp, *turn;
+  bool apart; /* the target's fuse=0: a region holds one node and the free copies it reads */
 } Fuse;
 
 static const char *kind_name(const Fuse *f, const Group *gr) {
@@ -114,6 +115,8 @@ static void find_lazy(Fuse *f) {
     bool kept = f->leaves[r];
     if (free_op(n->op))
       f->lazy[i] = !kept;
+    else if (f->apart)
+      continue;
     else if (op_info[n->op].ew && val_type(g, r).rank && !kept)
       f->lazy[i] = f->uses[r] > 0 && column[r] == f->uses[r];
     else if (n->op == OP_transpose && !kept)
@@ -397,7 +400,7 @@ static void place(Fuse *f, int node) {
   for (int i = 0; i < n->nargs; i++) sources(f, n->args[i], src, &nsrc, MAX_SOURCES);
   Kind kind = kind_of(g, n);
   int home = -1;
-  if (kind != G_CONTRACT && kind != G_ALONE && kind != G_OUTSIDE && kind != G_COLUMN && !free_op(n->op))
+  if (!f->apart && kind != G_CONTRACT && kind != G_ALONE && kind != G_OUTSIDE && kind != G_COLUMN && !free_op(n->op))
     for (int pass = 0; pass < 2 && home < 0; pass++) /* a contraction's epilogue first */
       for (int i = nsrc - 1; i >= 0 && home < 0; i--)
         if ((f->group[src[i]].kind == G_CONTRACT) == !pass && try_join(f, src[i], node, src, nsrc)) home = src[i];
@@ -409,7 +412,7 @@ static void place(Fuse *f, int node) {
     PUSH(f->tmp, gr->node, gr->n, gr->cap, node);
     f->of[node] = home;
     for (int i = 0; i < nsrc; i++) depend(f, home, src[i]);
-    if (kind == G_COLUMN) /* sums of the same space meet: norm scale and shift */
+    if (kind == G_COLUMN && !f->apart) /* sums of the same space meet: norm scale and shift */
       for (int x = home - 1; x >= 0 && x >= home - 12; x--)
         if (f->group[x].into < 0 && f->group[x].kind == G_COLUMN && try_merge(f, x, home)) return;
     return;
@@ -601,7 +604,7 @@ static bool fuse_graph(Fuse *f) {
     if (!f->lazy[i]) keep_unfit(f, i);
   for (int i = 0; i < g->nnodes; i++)
     if (!f->lazy[i]) place(f, i);
-  find_recomputed(f);
+  if (!f->apart) find_recomputed(f);
   list_outputs(f);
 
   /* in order of each group's last node, dependences first: close to the order of the source */
@@ -622,7 +625,7 @@ Module *pass_fuse(Module *m, const Target *t) {
   Known known = {0};
   for (int i = 0; i < m->ngraphs; i++) { /* loop bodies stand before their callers */
     const Graph *g = m->graphs[i];
-    Fuse f = {.g = g, .known = &known, .to = to, .tmp = arena_new()};
+    Fuse f = {.g = g, .known = &known, .to = to, .tmp = arena_new(), .apart = t->apart};
     Rewrite r = rewrite_begin(to, g);
     f.out = r.to;
     f.out->region = g->region;
