@@ -4,6 +4,7 @@
  * checkpoint or the initial weights, the data. This file and progress alone print. */
 #include "runtime/app.h"
 #include "ink/base.h"
+#include "runtime/check_nan.h"
 #include "runtime/checkpoint.h"
 #include "runtime/detokenize.h"
 #include "runtime/machine.h"
@@ -31,12 +32,14 @@ typedef struct App {
   Program program;
   Options opt;
   Engine *e;
+  NanCheck *check; /* NULL: off */
   Loader *data;
   Trainer train;
   Metrics *metrics;
   Progress progress;
   Detokenizer *names;
   RunState state; /* settings in force, position at the start, best validation loss */
+  bool told_val;  /* that a validation loss is not finite */
   int64_t saved;  /* step of the newest checkpoint; -1: none */
   int lock;
   Report err;
@@ -73,6 +76,7 @@ static void show(FILE *to, const char *prefix, const Report *r) {
 static int fail(App *a, int status) {
   progress_break(&a->progress);
   show(stderr, "error: ", &a->err);
+  if (a->check) show(stderr, "", &a->check->text);
   return status;
 }
 
@@ -139,6 +143,22 @@ static bool open_data(App *a) {
   return true;
 }
 
+/* With --check-nan: what is there already is finite, and from here on every step is looked through. */
+static bool start_check(App *a) {
+  char origin[FS_PATH + 64];
+  if (!a->opt.check_nan) return true;
+  if (a->saved >= 0)
+    snprintf(origin, sizeof(origin), "the checkpoint %s/checkpoints/step-%" PRId64, a->opt.run, a->saved);
+  else if (a->opt.init)
+    snprintf(origin, sizeof(origin), "the checkpoint %s", a->opt.init);
+  else
+    snprintf(origin, sizeof(origin), "the initial values of the model file");
+  if (!nan_loaded(a->e, origin, &a->err)) return false;
+  a->check = nan_new(&a->program, pool_threads(engine_pool(a->e)), &a->err);
+  engine_set_check(a->e, a->check);
+  return a->check != NULL;
+}
+
 /* The tokenizer beside the data, for samples. None is no error: ids are written then. */
 static void open_names(App *a) {
   static const char *const places[] = {"tokenizer.json", "tokenizer/tokenizer.json"};
@@ -183,6 +203,12 @@ static bool evaluate(App *a) {
   if (!trainer_evaluate(&a->train, &loss, &a->err)) return false;
   a->state.last_val = a->progress.last_val = loss;
   if (!(a->state.best_val <= loss)) a->state.best_val = loss;
+  if (!isfinite(loss) && !a->told_val) {
+    a->told_val = true;
+    progress_break(&a->progress);
+    fprintf(stderr, "note: the validation loss is %g; --check-nan names the kernel, line and layer that made it so\n",
+            loss);
+  }
   return metrics_val(a->metrics, a->train.step, loss, &a->err);
 }
 
@@ -311,11 +337,14 @@ static int run(App *a) {
   if (!a->e || !start_state(a) || !open_data(a) || !trainer_init(&a->train, a->e, a->data, &a->state.set, &a->err))
     return fail(a, EXIT_FAILED);
   a->train.step = a->state.step;
+  if (!o->eval_only) {
+    describe(a);
+    open_names(a);
+    a->train.peak = engine_peak(a->e, 0.05);
+    if (a->train.peak > 0) fprintf(stderr, "peak: %.1f GFLOP/s\n", 1e-9 * a->train.peak);
+  }
+  if (!start_check(a)) return fail(a, EXIT_FAILED);
   if (o->eval_only) return eval_only(a);
-  describe(a);
-  open_names(a);
-  a->train.peak = engine_peak(a->e, 0.05);
-  if (a->train.peak > 0) fprintf(stderr, "peak: %.1f GFLOP/s\n", 1e-9 * a->train.peak);
   if (o->logits && !trainer_save_logits(&a->train, o->logits, &a->err)) return fail(a, EXIT_FAILED);
   if (o->grads && !write_gradients(a)) return fail(a, EXIT_FAILED);
   return training ? train(a) : EXIT_DONE;
@@ -350,6 +379,7 @@ int app_train(const unsigned char *blob, const KernelFn *kernels, int argc, char
   detokenizer_close(a.names);
   loader_close(a.data);
   engine_free(a.e);
+  nan_free(a.check);
   if (a.lock >= 0) close(a.lock);
   report_free(&a.err);
   return status;

@@ -8,6 +8,7 @@
  * What must hold: one block for DATA, PARAM and STATE buffers, one for TEMP (the arena), both zeroed at start; scratch is
  * private to a thread. Lanes: the table's order of steps satisfies every wait (checked by program_open), so one
  * process without communication runs the steps in that order. */
+#include "runtime/check_nan.h"
 #include "runtime/inkrt.h"
 #include "runtime/machine.h"
 #include <errno.h>
@@ -37,7 +38,8 @@ struct Engine {
   Lane *lanes;         /* by thread */
   KernelTime *times;
   bool profile;
-  int list; /* being run */
+  NanCheck *check; /* NULL: off */
+  int list;        /* being run */
 };
 
 static void *map_memory(size_t bytes, const char *what, Report *err) {
@@ -205,7 +207,8 @@ double engine_scalar(Engine *e, const char *name) {
   }
 }
 
-static void walk(Engine *e, int list, int64_t index, int thread, int threads) {
+/* False, to every thread: the check found something. */
+static bool walk(Engine *e, int list, int64_t index, int thread, int threads) {
   const Program *p = e->p;
   const ProgramList *l = &p->lists[list];
   Lane *lane = &e->lanes[thread];
@@ -213,7 +216,8 @@ static void walk(Engine *e, int list, int64_t index, int thread, int threads) {
     const ProgramStep *s = &p->steps[i];
     if (s->kind == STEP_LIST) {
       int64_t n = int_value(e, &p->ints[s->count], index);
-      for (int64_t k = 0; k < n; k++) walk(e, s->kernel, k, thread, threads);
+      for (int64_t k = 0; k < n; k++)
+        if (!walk(e, s->kernel, k, thread, threads)) return false;
       continue;
     }
     void **buf = e->addresses + s->args;
@@ -224,6 +228,8 @@ static void walk(Engine *e, int list, int64_t index, int thread, int threads) {
       buf = lane->buf;
       ints = lane->ints;
     }
+    NanStep here = {e->list, list, (int)i, index, buf};
+    if (e->check) nan_before(e->check, &here, e->pool, thread, threads);
     bool timed = e->profile && thread == 0;
     double start = timed ? machine_seconds() : 0;
     p->kernels[s->kernel](buf, ints, thread, threads, lane->scratch);
@@ -232,7 +238,9 @@ static void walk(Engine *e, int list, int64_t index, int thread, int threads) {
       e->times[s->kernel].seconds += machine_seconds() - start;
       e->times[s->kernel].calls++;
     }
+    if (e->check && !nan_after(e->check, &here, e->pool, thread, threads)) return false;
   }
+  return true;
 }
 
 static void walk_thread(void *ctx, int thread, int threads) {
@@ -240,10 +248,20 @@ static void walk_thread(void *ctx, int thread, int threads) {
   walk(e, e->list, 0, thread, threads);
 }
 
-void engine_run(Engine *e, int list) {
-  if (list < 0) return;
+bool engine_run(Engine *e, int list) {
+  if (list < 0) return true;
   e->list = list;
+  if (e->check && !nan_data(e->check, e, list)) return false;
   pool_run(e->pool, walk_thread, e);
+  return !e->check || !e->check->found;
+}
+
+void engine_set_check(Engine *e, NanCheck *check) {
+  e->check = check;
+}
+
+NanCheck *engine_check(const Engine *e) {
+  return e->check;
 }
 
 double engine_peak(Engine *e, double seconds) {

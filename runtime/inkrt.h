@@ -9,6 +9,7 @@
 #include "runtime/program.h"
 
 typedef struct Engine Engine;
+struct NanCheck;
 
 /* Checks CPU features and memory, takes the memory (zeroed), starts the threads. NULL after errors. */
 Engine *engine_new(const Program *p, int threads, Report *err);
@@ -24,7 +25,11 @@ bool engine_set_symbol(Engine *e, const char *name, int64_t value); /* false: un
 void engine_set_scalar(Engine *e, const char *name, double value);
 double engine_scalar(Engine *e, const char *name); /* first element as a double; 0 when there is none */
 
-void engine_run(Engine *e, int list);
+/* False only with a check on that found something: the list was left in its midst, and nan_tell says what it was. */
+bool engine_run(Engine *e, int list);
+/* From here on every step is checked; NULL: none is. The check stays the caller's. */
+void engine_set_check(Engine *e, struct NanCheck *check);
+struct NanCheck *engine_check(const Engine *e);
 
 /* FLOP/s of all threads together on the `peak` list, the best of about `seconds`; 0 without such a list. */
 double engine_peak(Engine *e, double seconds);

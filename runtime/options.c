@@ -22,6 +22,7 @@ typedef enum {
   O_LOGITS,
   O_EVAL_ONLY,
   O_PROFILE,
+  O_CHECK_NAN,
   O_LICENSES,
   O_VERSION,
   O_HELP
@@ -49,6 +50,8 @@ static const struct {
     {O_LOGITS, "--logits", "FILE", "write the logits of the first window as safetensors; without --run, exit then"},
     {O_EVAL_ONLY, "--eval-only", NULL, "print the validation loss of --init, or of the run with --resume, then exit"},
     {O_PROFILE, "--profile", NULL, "at the end print a table of kernels: YAML line, calls, time, share of the peak"},
+    {O_CHECK_NAN, "--check-nan", NULL,
+     "stop at the first NaN or infinity: names kernel, YAML line and layer, and what went in (docs/check-nan.md)"},
     {O_LICENSES, "--licenses", NULL, "print the licences of the software in this binary"},
     {O_VERSION, "--version", NULL, "print version, model and target"},
     {O_HELP, "--help", NULL, "print this help"},
@@ -101,6 +104,7 @@ static bool apply(Options *o, OptionId id, const char *value, Report *err) {
   case O_RESUME: return o->resume = true;
   case O_EVAL_ONLY: return o->eval_only = true;
   case O_PROFILE: return o->profile = true;
+  case O_CHECK_NAN: return o->check_nan = true;
   case O_LICENSES: return o->licenses = true;
   case O_VERSION: return o->version = true;
   case O_HELP: return o->help = true;

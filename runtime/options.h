@@ -10,7 +10,7 @@ typedef struct Options {
   int sample;
   TokenFormat format;
   LoaderOrder order;
-  bool resume, eval_only, profile, help, version, licenses;
+  bool resume, eval_only, profile, check_nan, help, version, licenses;
   const char *set[64]; /* assignments in order, --steps and --seed among them */
   int nset;
   char own[4][64]; /* texts of assignments that --steps and --seed made */

@@ -4,6 +4,7 @@
  *
  * The choice is by inverse distribution in double, its random number a function of (seed, number of the token). */
 #include "runtime/sampler.h"
+#include "runtime/check_nan.h"
 #include "runtime/random.h"
 #include <math.h>
 #include <stdlib.h>
@@ -63,10 +64,16 @@ bool sampler_run(Engine *e, const Detokenizer *names, int n, double temperature,
   window[0] = first_token(names, vocab);
   uint64_t stream = random_stream("sample");
   int list = program_list(p, "sample");
-  for (int k = 0; k < n; k++) {
+  bool ok = true;
+  for (int k = 0; k < n && ok; k++) {
     put_window(e, window, used);
     engine_set_scalar(e, "position", (double)(used - 1));
-    engine_run(e, list);
+    if (!engine_run(e, list)) {
+      char where[64];
+      snprintf(where, sizeof(where), "token %d of the sample", k + 1);
+      ok = nan_tell(engine_check(e), e, where, err);
+      break;
+    }
     int32_t id = choose(engine_named(e, "next_logits"), vocab, temperature, random_uniform(seed, stream, (uint64_t)k));
     if (names)
       detokenizer_write(names, id, out);
@@ -80,5 +87,5 @@ bool sampler_run(Engine *e, const Detokenizer *names, int n, double temperature,
   }
   fputc('\n', out);
   free(window);
-  return true;
+  return ok;
 }

@@ -4,10 +4,13 @@
  *
  * What must hold: nothing here reads a clock or a thread number into a result. */
 #include "runtime/train.h"
+#include "runtime/check_nan.h"
 #include "runtime/machine.h"
 #include "runtime/weights.h"
 #include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +33,18 @@ static double power(double base, int64_t n) {
   return r;
 }
 
+/* Runs a list; where: what a find of --check-nan says of the moment. */
+static bool run(Trainer *t, int list, Report *err, const char *where, ...) __attribute__((format(printf, 4, 5)));
+static bool run(Trainer *t, int list, Report *err, const char *where, ...) {
+  if (engine_run(t->e, list)) return true;
+  char text[128];
+  va_list ap;
+  va_start(ap, where);
+  vsnprintf(text, sizeof(text), where, ap);
+  va_end(ap);
+  return nan_tell(engine_check(t->e), t->e, text, err);
+}
+
 bool trainer_gradients(Trainer *t, double *loss, Report *err) {
   int64_t micro_batches = t->set.global_batch / engine_program(t->e)->h->batch;
   int64_t count = loader_draw(t->data, micro_batches, err);
@@ -39,14 +54,16 @@ bool trainer_gradients(Trainer *t, double *loss, Report *err) {
   for (int64_t m = 0; m < micro_batches; m++) {
     if (!loader_fill(t->data, m, err)) return false;
     engine_set_scalar(t->e, "loss_sum", 0);
-    engine_run(t->e, t->micro);
+    if (!run(t, t->micro, err, "step %" PRId64 ", micro-batch %" PRId64 " of %" PRId64, t->step + 1, m + 1,
+             micro_batches))
+      return false;
     sum += engine_scalar(t->e, "loss_sum");
   }
   *loss = sum * inv;
   return true;
 }
 
-void trainer_update(Trainer *t) {
+bool trainer_update(Trainer *t, Report *err) {
   const Settings *s = &t->set;
   int64_t n = t->step + 1;
   engine_set_scalar(t->e, "lr", settings_lr(s, t->step));
@@ -57,15 +74,15 @@ void trainer_update(Trainer *t) {
   engine_set_scalar(t->e, "clip", s->clip);
   engine_set_scalar(t->e, "bias1", 1 - power(s->beta1, n));
   engine_set_scalar(t->e, "bias2", 1 - power(s->beta2, n));
-  engine_run(t->e, t->update);
+  if (!run(t, t->update, err, "step %" PRId64, n)) return false;
   t->step = n;
+  return true;
 }
 
 bool trainer_step(Trainer *t, StepMetrics *m, Report *err) {
   const ProgramHeader *h = engine_program(t->e)->h;
   double start = machine_seconds(), lr = settings_lr(&t->set, t->step), loss;
-  if (!trainer_gradients(t, &loss, err)) return false;
-  trainer_update(t);
+  if (!trainer_gradients(t, &loss, err) || !trainer_update(t, err)) return false;
   double seconds = machine_seconds() - start, micro_batches = (double)(t->set.global_batch / h->batch);
   *m = (StepMetrics){
       .step = t->step, .loss = (double)(float)loss, .grad_norm = engine_scalar(t->e, "grad_norm"), .lr = lr};
@@ -76,7 +93,8 @@ bool trainer_step(Trainer *t, StepMetrics *m, Report *err) {
   if (!isfinite(m->loss) || !isfinite(m->grad_norm))
     return report_add(err,
                       "step %" PRId64
-                      ": the loss is %g and the gradients' norm %g; a lower lr, a longer warm-up or clipping may help",
+                      ": the loss is %g and the gradients' norm %g; a lower lr, a longer warm-up or clipping may help\n"
+                      "--check-nan names the first kernel, line and layer that made a NaN or an infinity",
                       t->step, m->loss, m->grad_norm);
   return true;
 }
@@ -92,7 +110,7 @@ bool trainer_evaluate(Trainer *t, double *loss, Report *err) {
     counted += count;
     engine_set_scalar(t->e, "inv_count", count ? 1.0 / (double)count : 0);
     engine_set_scalar(t->e, "loss_sum", 0);
-    engine_run(t->e, t->eval);
+    if (!run(t, t->eval, err, "after step %" PRId64 ", batch %" PRId64 " of %" PRId64, t->step, b + 1, n)) return false;
     sum += engine_scalar(t->e, "loss_sum");
   }
   *loss = counted ? (double)(float)(sum / (double)counted) : 0;
@@ -131,13 +149,14 @@ bool trainer_save_logits(Trainer *t, const char *path, Report *err) {
   int64_t vocab = p->buffers[at].dim[p->buffers[at].rank - 1], time = p->h->time, dim[2] = {time, vocab};
   float *all = malloc((size_t)time * (size_t)vocab * sizeof(float));
   if (!all) return report_add(err, "out of memory");
-  for (int64_t i = 0; i < time; i++) {
+  bool ran = true;
+  for (int64_t i = 0; i < time && ran; i++) {
     engine_set_scalar(t->e, "position", (double)i);
-    engine_run(t->e, list);
+    ran = run(t, list, err, "logits of position %" PRId64, i);
     memcpy(all + i * vocab, engine_buffer(t->e, at), (size_t)vocab * sizeof(float));
   }
   char dir[FS_PATH];
-  const char *name = split_path(path, dir, err);
+  const char *name = ran ? split_path(path, dir, err) : NULL;
   FsWriter *w = name ? fs_writer_replace(dir, name, err) : NULL;
   bool ok = w && safe_write_header(w, &(SafeItem){"logits", 2, dim}, 1, NULL, NULL, err);
   if (ok) fs_writer_add(w, all, (size_t)(time * vocab) * sizeof(float));

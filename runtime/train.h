@@ -19,7 +19,7 @@ bool trainer_init(Trainer *t, Engine *e, Loader *data, const Settings *set, Repo
 /* Forward and backward of the next global batch: gradients stand in the grad.* buffers afterwards. */
 bool trainer_gradients(Trainer *t, double *loss, Report *err);
 /* The optimizer step on these gradients. */
-void trainer_update(Trainer *t);
+bool trainer_update(Trainer *t, Report *err);
 /* Both, with the figures of the step; an error when the loss is not a number. */
 bool trainer_step(Trainer *t, StepMetrics *m, Report *err);
 /* Mean loss of the validation set (its first eval.batches, when set). */
