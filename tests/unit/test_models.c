@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STEPS = 10, EVALUATED = 2, MICRO = 2, BATCH = 2, MACHINES = 24 };
+enum { STEPS = 10, EVALUATED = 2, MICRO = 2, BATCH = 2, MACHINES = 2 + 3 * 6 };
 
 static Arena *a;
 static Diags *d;
@@ -309,8 +309,10 @@ static void run_machines(Machine *m, int n, const Model *model) {
     }
 }
 
-static const char *const targets[] = {"cpu:x86-64-v3", "cpu:x86-64-v3,lanes=16", "cpu:x86-64-v3,lanes=4", CHUNKED,
-                                      "cpu:x86-64-v4"};
+static const char *const targets[] = {"cpu:x86-64-v3", "cpu:x86-64-v3,lanes=16", "cpu:x86-64-v3,lanes=4",
+                                      CHUNKED,         "cpu:x86-64-v3,fuse=0",   "cpu:x86-64-v4"};
+_Static_assert(MACHINES >= 2 + 3 * LEN(targets),
+               "two evaluators, and each target's graph and its program on 1 and 2 threads");
 
 static bool runnable(const char *require) {
 #if defined(__x86_64__)
