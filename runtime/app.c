@@ -156,7 +156,11 @@ static bool start_check(App *a) {
   if (!nan_loaded(a->e, origin, &a->err)) return false;
   a->check = nan_new(&a->program, pool_threads(engine_pool(a->e)), &a->err);
   engine_set_check(a->e, a->check);
-  return a->check != NULL;
+  if (!a->check) return false;
+  char size[32];
+  fprintf(stderr, "check: every step; copies of what a step overwrites take %s\n",
+          machine_size(a->check->kept_bytes, size));
+  return true;
 }
 
 /* The tokenizer beside the data, for samples. None is no error: ids are written then. */

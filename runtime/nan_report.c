@@ -148,8 +148,7 @@ static bool belongs(const ProgramBuffer *out, const int64_t *index, const Progra
   return true;
 }
 
-static void add_argument(Line *l, const NanCheck *n, struct Engine *e, uint32_t k, const ProgramBuffer *out,
-                         const int64_t *index) {
+static void add_argument(Line *l, const NanCheck *n, uint32_t k, const ProgramBuffer *out, const int64_t *index) {
   const Program *p = n->p;
   const ProgramArg *a = &p->args[p->steps[n->at.step].args + k];
   const ProgramBuffer *b = &p->buffers[a->buffer];
@@ -169,7 +168,7 @@ static void add_argument(Line *l, const NanCheck *n, struct Engine *e, uint32_t 
   int64_t from, to;
   int axes;
   bool back;
-  if (!out || count < whole || !belongs(out, index, b, &from, &to, &axes, &back)) return;
+  if (count < whole || !belongs(out, index, b, &from, &to, &axes, &back)) return;
   add(l, "; there ");
   add_index(l, back ? index + out->rank - axes : index, axes);
   add(l, ": ");
@@ -179,7 +178,6 @@ static void add_argument(Line *l, const NanCheck *n, struct Engine *e, uint32_t 
     Figures row = figures(at, b->dtype, from, to);
     add_figures(l, &row);
   }
-  (void)e;
 }
 
 /* ---- a find */
@@ -278,7 +276,7 @@ bool nan_tell(NanCheck *n, struct Engine *e, const char *where, Report *err) {
   report_add(&n->text, "  stored  %s", out.text);
   for (uint32_t i = 0; i < first && i < TOLD_BUFFERS; i++) {
     Line in = {0};
-    add_argument(&in, n, e, i, b, index);
+    add_argument(&in, n, i, b, index);
     report_add(&n->text, "  %s  %s", i ? "    " : "read", in.text);
   }
   if (first > TOLD_BUFFERS) report_add(&n->text, "        and %u more", first - TOLD_BUFFERS);
