@@ -254,7 +254,8 @@ static void pack(Pack *p) {
   Operand *o = p->o;
   const Letters *X = p->is_b ? &w->N : &w->M;
   char last = p->nletters ? p->letters[p->nletters - 1] : 0;
-  bool x_inner = last && X->n && !(p->is_b && w->columns < 0) && (p->is_b || X->n == 1) && rule_find(w->rule.out, w->rule.no, last) >= 0 &&
+  bool x_inner = last && X->n && !(p->is_b && w->columns < 0) && (p->is_b || X->n == 1) &&
+                 rule_find(w->rule.out, w->rule.no, last) >= 0 &&
                  rule_find(p->is_b ? w->rule.a : w->rule.b, p->is_b ? w->rule.na : w->rule.nb, last) < 0 &&
                  group_of(o, p->letters, p->nletters, X->first[X->n - 1]) == o->s.ngroups - 1;
   bool k_inner = !x_inner && w->K.n == 1 && group_of(o, p->letters, p->nletters, w->K.first[0]) == o->s.ngroups - 1;
@@ -476,7 +477,8 @@ bool lower_contract(Lower *lo) {
   regroup(&w, &w.b.s, w.rule.b);
   w.oc = cursor_new(lo, &w.out, w.columns < 0 ? -1 : w.out.ngroups - 1);
 
-  int64_t bm = bound(&w.M, 0, w.M.n), bn = w.columns < 0 ? 1 : bound(&w.N, w.columns, w.columns + 1), bk = bound(&w.K, 0, w.K.n);
+  int64_t bm = bound(&w.M, 0, w.M.n), bn = w.columns < 0 ? 1 : bound(&w.N, w.columns, w.columns + 1),
+          bk = bound(&w.K, 0, w.K.n);
   schedule(&w, bm, bn, bk);
   w.one_run = bk <= w.kc;
   int64_t cells = w.one_run ? w.mr * w.nr : round_up(w.mb, w.mr) * w.nc;

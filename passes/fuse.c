@@ -437,6 +437,21 @@ static bool cheap_again(const Fuse *f, Val v, int gr, int rank) {
   return true;
 }
 
+/* With v made again where it is read: is every group that reads it, through other copies too, still a region? */
+static bool readers_fit(const Fuse *f, Val v) {
+  const Graph *g = f->g;
+  for (int i = 0; i < g->nnodes; i++) {
+    const Node *n = &g->nodes[i];
+    bool reads = false;
+    for (int j = 0; j < n->nargs; j++) reads = reads || n->args[j] == v;
+    if (!reads) continue;
+    int gr = alive(f, f->of[i]);
+    if (gr >= 0 && !fits(f, f->group[gr].node, f->group[gr].n, kind_name(f, &f->group[gr]))) return false;
+    if (f->lazy[i] && !readers_fit(f, n->res)) return false;
+  }
+  return true;
+}
+
 static void find_recomputed(Fuse *f) {
   const Graph *g = f->g;
   bool *tied = NEW_ARRAY(f->tmp, bool, g->nvals); /* read by something that wants it in memory */
@@ -454,7 +469,8 @@ static void find_recomputed(Fuse *f) {
     if (n->op != OP_add && n->op != OP_sub && n->op != OP_mul) continue;
     bool cheap = true;
     for (int j = 0; j < n->nargs && cheap; j++) cheap = cheap_again(f, n->args[j], gr, val_type(g, n->res).rank);
-    if (cheap && val_type(g, n->res).rank > 1) f->lazy[i] = true;
+    f->lazy[i] = cheap && val_type(g, n->res).rank > 1;
+    if (f->lazy[i]) f->lazy[i] = readers_fit(f, n->res);
   }
 }
 

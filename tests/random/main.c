@@ -37,7 +37,7 @@ typedef struct Options {
 
 static const char *const targets[] = {
     "cpu:x86-64-v3,chunk=2048", "cpu:x86-64-v3,lanes=16", "cpu:x86-64-v3,lanes=4", "cpu:x86-64-v3", "cpu:x86-64-v4",
-    "cpu:x86-64-v4,chunk=2048"};
+    "cpu:x86-64-v4,chunk=2048", "cpu:x86-64-v4,fuse=0"};
 
 /* The questions about the module of a seed: one target, which the seed chooses. */
 static Check check_for(uint64_t seed) {
