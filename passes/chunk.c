@@ -133,6 +133,8 @@ static bool grow(Chunk *c, int seed) {
     bool depends = c->in[i];
     for (int j = 0; j < n->nargs; j++) {
       if (c->in[i] && c->after[n->args[j]] && !set_value(c, n->args[j])) return false;
+      /* a sum over the rows is whole only behind the loop */
+      if (c->in[i] && set_value(c, n->args[j]) && c->accumulates[g->def[n->args[j]]]) return false;
       depends |= c->after[n->args[j]];
     }
     for (int j = 0; j < n->nres; j++) c->after[n->res + (Val)j] = depends;

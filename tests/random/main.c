@@ -1,10 +1,11 @@
 /* Random modules through every stage of the compiler (check/): thousands of small questions whose answers are known.
  *
- * usage: random [--seed S] [--count N | --seconds N] [--keep DIR] [--print] [FILE.ir ...]
+ * usage: random [--seed S] [--count N | --seconds N] [--keep DIR] [--first] [--print] [FILE.ir ...]
  *   --seed S      first seed (1); module i is made from seed S + i
  *   --count N     how many (1000); --seconds N: as many as that time allows
  *   --keep DIR    where shrunk faults are written (build/random)
  *   --print       print the module of --seed, and what is wrong with it
+ *   --first       stop at the first fault
  *   FILE.ir       these modules instead: the faults of former days, tests/random/found
  *
  * A child process does a batch, so that a crash costs a batch and not the run; the module whose turn it was is then asked
@@ -31,7 +32,7 @@ typedef struct Options {
   int64_t count;
   double seconds;
   const char *keep;
-  bool print;
+  bool print, first;
   int files; /* argv index of the first file, 0: none */
 } Options;
 
@@ -166,6 +167,7 @@ static int run_seeds(const Options *o) {
     at = to;
     if (!status && !p->bad) continue;
     faults++;
+    if (o->first) break;
     one(o, o->seed + (uint64_t)p->at);
     at = p->at + 1;
   }
@@ -221,6 +223,8 @@ static bool parse(int argc, char **argv, Options *o) {
     const char *v = i + 1 < argc ? argv[i + 1] : NULL;
     if (!strcmp(argv[i], "--print"))
       o->print = true;
+    else if (!strcmp(argv[i], "--first"))
+      o->first = true;
     else if (argv[i][0] != '-')
       o->files = o->files ? o->files : i;
     else if (!v)
@@ -242,7 +246,7 @@ static bool parse(int argc, char **argv, Options *o) {
 int main(int argc, char **argv) {
   Options o;
   if (!parse(argc, argv, &o)) {
-    fprintf(stderr, "usage: random [--seed S] [--count N | --seconds N] [--keep DIR] [--print] [FILE.ir ...]\n");
+    fprintf(stderr, "usage: random [--seed S] [--count N | --seconds N] [--keep DIR] [--first] [--print] [FILE.ir ...]\n");
     return 2;
   }
   if (o.print) return print_one(&o);
