@@ -18,58 +18,11 @@
  *
  * Regions are written without names and positions; equal text means one region, so 80 layers have the kernels of two.
  * Afterwards main graphs hold only calls, reshapes and tables. Invariant: evaluating the module gives the same bits. */
-#include "ir/region.h"
+#include "passes/fuse.h"
 #include "passes/passes.h"
-#include "passes/rewrite.h"
-#include <stdio.h>
 #include <string.h>
 
-/* What the lowerings hold at once: buffers of a kernel, results of a tile, sums of a column block. */
-enum { MAX_INPUTS = 60, MAX_MEMBERS = 400, MAX_TILE_MEMBERS = 48, MAX_SUMS = 8 };
-
-typedef enum Kind { G_NONE, G_SCALARS, G_MAP, G_ROW, G_COLUMN, G_CONTRACT, G_ALONE, G_OUTSIDE } Kind;
-
-typedef struct Group {
-  Kind kind;
-  int *node; /* members in order */
-  int n, cap;
-  int into;        /* merged into this group; -1: alive */
-  uint64_t *reach; /* groups it depends on */
-  bool done;
-  Val *ins, *outs; /* of the final region */
-  int nins, nouts, cap_ins, cap_outs;
-  Span *places; /* of its call */
-  int nplaces, cap_places;
-} Group;
-
-/* Regions by their text, over all graphs of the module. */
-typedef struct Known {
-  Graph **region;
-  const char **text;
-  int n, cap_region, cap_text, n_text;
-} Known;
-
-typedef struct Fuse {
-  const Graph *g;
-  Known *known;
-  Module *to;
-  Graph *out;
-  Arena *tmp;
-  Group *group;
-  int ngroups, words;
-  int *of;      /* by node: its group, -1: none */
-  bool *lazy;   /* by node: copied into consumers */
-  int *uses;    /* by value */
-  bool *leaves; /* by value: an output of the graph, or read by a node outside of all groups */
-  bool *to_row; /* by value: ends, through elementwise nodes, in a reduction along its last axes */
-  Val *map;     /* by value: the new graph's */
-  /* by value: the region's under construction, valid where stamp is that construction's number; so trials clear nothing */
-  Val *built;
-  int *stamp, *turn;
-  bool apart; /* the target's fuse=0: a region holds one node and the free copies it reads */
-} Fuse;
-
-static const char *kind_name(const Fuse *f, const Group *gr) {
+const char *fuse_kind_name(const Fuse *f, const Group *gr) {
   switch (gr->kind) {
   case G_SCALARS:
   case G_MAP: return "map";
@@ -83,12 +36,6 @@ static const char *kind_name(const Fuse *f, const Group *gr) {
 static bool is_ew(OpKind op) {
   return op_info[op].ew || op == OP_cast || op == OP_gather || op == OP_transpose;
 }
-static bool outside(OpKind op) {
-  return op == OP_table || op == OP_reshape || op == OP_call;
-}
-static bool free_op(OpKind op) {
-  return op == OP_const || op == OP_broadcast || op == OP_onehot || op == OP_valid || op == OP_stop;
-}
 
 static bool sums_last(const Graph *g, const Node *n) {
   if (n->op == OP_rowmax || n->op == OP_pick) return true;
@@ -97,10 +44,10 @@ static bool sums_last(const Graph *g, const Node *n) {
 }
 
 static Kind kind_of(const Graph *g, const Node *n) {
-  if (outside(n->op)) return G_OUTSIDE;
+  if (fuse_outside(n->op)) return G_OUTSIDE;
   if (op_is_contract(n->op)) return G_CONTRACT;
   if (n->op == OP_sum || n->op == OP_rowmax || n->op == OP_pick) return sums_last(g, n) ? G_ROW : G_COLUMN;
-  if (is_ew(n->op) || free_op(n->op)) return val_type(g, n->res).rank ? G_MAP : G_SCALARS;
+  if (is_ew(n->op) || fuse_free(n->op)) return val_type(g, n->res).rank ? G_MAP : G_SCALARS;
   return G_ALONE;
 }
 
@@ -113,7 +60,7 @@ static void find_lazy(Fuse *f) {
     const Node *n = &g->nodes[i];
     Val r = n->res;
     bool kept = f->leaves[r];
-    if (free_op(n->op))
+    if (fuse_free(n->op))
       f->lazy[i] = !kept;
     else if (f->apart)
       continue;
@@ -130,8 +77,6 @@ static void find_lazy(Fuse *f) {
   }
 }
 
-static bool fits(const Fuse *f, const int *node, int n, const char *kind);
-
 /* A node that with the copies of its operands makes no region gets them from memory. (A sum along all axes of a row that is
  * repeated: its axes are not one run.) Nodes before it that so stop being copies are looked at in turn. */
 static void keep_unfit(Fuse *f, int node) {
@@ -140,7 +85,8 @@ static void keep_unfit(Fuse *f, int node) {
   Group alone = {.kind = kind_of(g, n), .node = &node, .n = 1};
   bool copies = false;
   for (int j = 0; j < n->nargs; j++) copies = copies || (g->def[n->args[j]] >= 0 && f->lazy[g->def[n->args[j]]]);
-  if (!copies || alone.kind == G_ALONE || alone.kind == G_OUTSIDE || fits(f, &node, 1, kind_name(f, &alone))) return;
+  if (!copies || alone.kind == G_ALONE || alone.kind == G_OUTSIDE || fuse_fits(f, &node, 1, fuse_kind_name(f, &alone)))
+    return;
   for (int j = 0; j < n->nargs; j++) {
     int def = g->def[n->args[j]];
     if (def < 0 || !f->lazy[def] || g->nodes[def].op == OP_const) continue;
@@ -161,7 +107,7 @@ static void find_rows(Fuse *f) {
 
 /* ---- groups and their dependences */
 
-static int alive(const Fuse *f, int gr) {
+int fuse_alive(const Fuse *f, int gr) {
   while (gr >= 0 && f->group[gr].into >= 0) gr = f->group[gr].into;
   return gr;
 }
@@ -176,7 +122,7 @@ static void sources(const Fuse *f, Val v, int *list, int *n, int cap) {
   if (g->def[v] < 0) return;
   int node = g->def[v], gr = f->of[node];
   if (gr >= 0) {
-    gr = alive(f, gr);
+    gr = fuse_alive(f, gr);
     for (int i = 0; i < *n; i++)
       if (list[i] == gr) return;
     if (*n < cap) list[(*n)++] = gr;
@@ -199,115 +145,6 @@ static void spread(Fuse *f, int gr) {
   for (int x = 0; x < f->ngroups; x++)
     if (x != gr && f->group[x].into < 0 && has(f->group[x].reach, gr))
       for (int w = 0; w < f->words; w++) f->group[x].reach[w] |= f->group[gr].reach[w];
-}
-
-/* ---- building a region graph from members */
-
-typedef struct Build {
-  const Fuse *f;
-  Graph *r;
-  int turn;
-  Val *ins; /* old values, by input */
-  int nins, cap_ins;
-} Build;
-
-static Val got(const Build *b, Val v) {
-  return b->f->stamp[v] == b->turn ? b->f->built[v] : 0;
-}
-
-static Val set(const Build *b, Val v, Val r) {
-  b->f->stamp[v] = b->turn;
-  return b->f->built[v] = r;
-}
-
-static Val want(Build *b, Val v);
-
-/* Regions know no names of constant extents; offsets of segments are inputs of theirs. */
-static Type bare(Build *b, Type t) {
-  for (int i = 0; i < t.rank; i++) {
-    if (!t.dim[i].sym) t.dim[i].name = NULL;
-    if (t.dim[i].seg) t.dim[i].seg = want(b, t.dim[i].seg);
-  }
-  return t;
-}
-
-/* Where a region is tried, in an arena that goes with it. */
-static Module *trial(const Fuse *f, Arena *a, Diags *d) {
-  Module *m = module_new(a, d, "try");
-  memcpy(m->mesh, f->to->mesh, sizeof m->mesh);
-  m->naxes = f->to->naxes;
-  return m;
-}
-
-static Val new_input(Build *b, Val v) {
-  char name[16];
-  Type t = bare(b, val_type(b->f->g, v));
-  snprintf(name, sizeof name, "x%d", b->nins);
-  PUSH(b->f->tmp, b->ins, b->nins, b->cap_ins, v);
-  return graph_input(b->r, name, IN_DATA, t, (Span){0});
-}
-
-/* Operand i of a node. What a kernel updates in place must not be read as another of its operands: it is an input twice then. */
-static Val operand(Build *b, const Node *n, int i) {
-  bool twice = (n->op == OP_scatter_add && i == 2 && n->args[2] == n->args[0]) ||
-               (n->op == OP_contract_from && i == 2 && got(b, n->args[2]));
-  return twice ? new_input(b, n->args[i]) : want(b, n->args[i]);
-}
-
-static bool build_node(Build *b, int node) {
-  const Graph *g = b->f->g;
-  const Node *n = &g->nodes[node];
-  Val args[8];
-  for (int i = 0; i < n->nargs; i++)
-    if (!(args[i] = operand(b, n, i))) return false;
-  Type t = bare(b, val_type(g, n->res));
-  Val r = graph_add(b->r, n->op, args, n->nargs, n->attrs, n->nattrs, &t, n->span);
-  if (!r) return false;
-  for (int i = 0; i < n->nres; i++) set(b, n->res + (Val)i, r + (Val)i);
-  return true;
-}
-
-static Val want(Build *b, Val v) {
-  const Graph *g = b->f->g;
-  if (got(b, v)) return got(b, v);
-  int node = g->def[v];
-  if (node >= 0 && b->f->lazy[node]) return build_node(b, node) ? got(b, v) : 0;
-  return set(b, v, new_input(b, v));
-}
-
-/* Members in order, every listed value an output. */
-static bool build(Build *b, const Fuse *f, Module *m, const char *name, const char *kind, const int *node, int n,
-                  const Val *outs, int nouts) {
-  *b = (Build){.f = f, .r = graph_new(m, name)};
-  b->r->region = intern(kind);
-  b->turn = ++*f->turn;
-  for (int i = 0; i < n; i++)
-    if (!build_node(b, node[i])) return false;
-  for (int i = 0; i < nouts; i++) {
-    char y[16];
-    snprintf(y, sizeof y, "y%d", i);
-    graph_output(b->r, y, got(b, outs[i]));
-  }
-  return true;
-}
-
-/* Would these members make a region of this kind? */
-static bool fits(const Fuse *f, const int *node, int n, const char *kind) {
-  bool tile = !strcmp(kind, "contract") || !strcmp(kind, "column");
-  if (n > (tile ? MAX_TILE_MEMBERS : MAX_MEMBERS)) return false;
-  int sums = 0;
-  for (int i = 0; i < n; i++) sums += f->g->nodes[node[i]].op == OP_sum;
-  if (sums > MAX_SUMS && !strcmp(kind, "column")) return false;
-  Arena *a = arena_new();
-  Module *m = trial(f, a, diags_new(a));
-  Fuse local = *f; /* the trial's allocations go with the trial */
-  local.tmp = a;
-  Val *outs = NEW_ARRAY(a, Val, n);
-  for (int i = 0; i < n; i++) outs[i] = f->g->nodes[node[i]].res;
-  Build b;
-  bool ok = build(&b, &local, m, "r", kind, node, n, outs, n) && b.nins <= MAX_INPUTS && region_fits(b.r, kind);
-  arena_free(a);
-  return ok;
 }
 
 static Kind joined_kind(Kind group, Kind node) {
@@ -340,7 +177,7 @@ static bool better_in_row(const Fuse *f, int gr, const Node *n) {
   if (!f->to_row[n->res]) return false;
   for (int i = 0; i < n->nargs; i++) {
     int def = f->g->def[n->args[i]];
-    if (def >= 0 && alive(f, f->of[def]) == gr && f->uses[n->args[i]] > 1) return true;
+    if (def >= 0 && fuse_alive(f, f->of[def]) == gr && f->uses[n->args[i]] > 1) return true;
   }
   return false;
 }
@@ -355,7 +192,7 @@ static bool try_join(Fuse *f, int gr, int node, const int *src, int nsrc) {
   all[a->n] = node;
   Group trial = *a;
   trial.kind = kind;
-  if (!fits(f, all, a->n + 1, kind_name(f, &trial))) return false;
+  if (!fuse_fits(f, all, a->n + 1, fuse_kind_name(f, &trial))) return false;
   a->kind = kind;
   PUSH(f->tmp, a->node, a->n, a->cap, node);
   f->of[node] = gr;
@@ -380,7 +217,7 @@ static bool try_merge(Fuse *f, int gr, int other) {
   Kind kind = a->kind == G_ROW || b->kind == G_ROW ? G_ROW : a->kind;
   Group trial = *a;
   trial.kind = kind;
-  if (!fits(f, all, n, kind_name(f, &trial))) return false;
+  if (!fuse_fits(f, all, n, fuse_kind_name(f, &trial))) return false;
   a->kind = kind;
   a->node = all, a->n = a->cap = n;
   b->into = gr;
@@ -400,7 +237,7 @@ static void place(Fuse *f, int node) {
   for (int i = 0; i < n->nargs; i++) sources(f, n->args[i], src, &nsrc, MAX_SOURCES);
   Kind kind = kind_of(g, n);
   int home = -1;
-  if (!f->apart && kind != G_CONTRACT && kind != G_ALONE && kind != G_OUTSIDE && kind != G_COLUMN && !free_op(n->op))
+  if (!f->apart && kind != G_CONTRACT && kind != G_ALONE && kind != G_OUTSIDE && kind != G_COLUMN && !fuse_free(n->op))
     for (int pass = 0; pass < 2 && home < 0; pass++) /* a contraction's epilogue first */
       for (int i = nsrc - 1; i >= 0 && home < 0; i--)
         if ((f->group[src[i]].kind == G_CONTRACT) == !pass && try_join(f, src[i], node, src, nsrc)) home = src[i];
@@ -421,7 +258,7 @@ static void place(Fuse *f, int node) {
     if (src[i] != home && f->group[src[i]].into < 0) try_merge(f, home, src[i]);
 }
 
-/* ---- emission */
+/* ---- what is made again where it is read */
 
 /* Sums and products of what is stored anyway, read by other maps, rows and columns, are cheaper computed there again than
  * stored and loaded. What a row has once (a mean) may be stored for it. */
@@ -429,7 +266,7 @@ static bool cheap_again(const Fuse *f, Val v, int gr, int rank) {
   const Graph *g = f->g;
   int def = g->def[v];
   if (def < 0) return true;
-  if (!f->lazy[def] && (alive(f, f->of[def]) != gr || val_type(g, v).rank < rank)) return true;
+  if (!f->lazy[def] && (fuse_alive(f, f->of[def]) != gr || val_type(g, v).rank < rank)) return true;
   const Node *n = &g->nodes[def];
   if (!f->lazy[def]) return false;
   for (int i = 0; i < n->nargs; i++)
@@ -445,8 +282,8 @@ static bool readers_fit(const Fuse *f, Val v) {
     bool reads = false;
     for (int j = 0; j < n->nargs; j++) reads = reads || n->args[j] == v;
     if (!reads) continue;
-    int gr = alive(f, f->of[i]);
-    if (gr >= 0 && !fits(f, f->group[gr].node, f->group[gr].n, kind_name(f, &f->group[gr]))) return false;
+    int gr = fuse_alive(f, f->of[i]);
+    if (gr >= 0 && !fuse_fits(f, f->group[gr].node, f->group[gr].n, fuse_kind_name(f, &f->group[gr]))) return false;
     if (f->lazy[i] && !readers_fit(f, n->res)) return false;
   }
   return true;
@@ -456,14 +293,14 @@ static void find_recomputed(Fuse *f) {
   const Graph *g = f->g;
   bool *tied = NEW_ARRAY(f->tmp, bool, g->nvals); /* read by something that wants it in memory */
   for (int i = 0; i < g->nnodes; i++) {
-    int gr = alive(f, f->of[i]);
+    int gr = fuse_alive(f, f->of[i]);
     Kind k = gr >= 0 ? f->group[gr].kind : G_NONE;
     for (int j = 0; j < g->nodes[i].nargs; j++)
       if (gr >= 0 && k != G_MAP && k != G_ROW && k != G_COLUMN) tied[g->nodes[i].args[j]] = true;
   }
   for (int i = 0; i < g->nnodes; i++) {
     const Node *n = &g->nodes[i];
-    int gr = alive(f, f->of[i]);
+    int gr = fuse_alive(f, f->of[i]);
     if (gr < 0 || (f->group[gr].kind != G_MAP && f->group[gr].kind != G_ROW) || f->leaves[n->res] || tied[n->res])
       continue;
     if (n->op != OP_add && n->op != OP_sub && n->op != OP_mul) continue;
@@ -474,122 +311,7 @@ static void find_recomputed(Fuse *f) {
   }
 }
 
-static void list_outputs(Fuse *f) {
-  const Graph *g = f->g;
-  bool *crosses = NEW_ARRAY(f->tmp, bool, g->nvals);
-  for (int i = 0; i < g->noutputs; i++) crosses[g->outputs[i].val] = true;
-  for (int x = 0; x < f->ngroups; x++) {
-    if (f->group[x].into >= 0 || f->group[x].kind == G_OUTSIDE) continue;
-    Build b; /* its inputs are what crosses into it */
-    Arena *a = arena_new();
-    Module *m = trial(f, a, diags_new(a));
-    Group *gr = &f->group[x];
-    build(&b, f, m, "r", kind_name(f, gr), gr->node, gr->n, NULL, 0);
-    for (int i = 0; i < b.nins; i++) crosses[b.ins[i]] = true;
-    arena_free(a);
-  }
-  for (int i = 0; i < g->nnodes; i++)
-    if (outside(g->nodes[i].op))
-      for (int j = 0; j < g->nodes[i].nargs; j++) crosses[g->nodes[i].args[j]] = true;
-  for (int i = 0; i < g->nnodes; i++) {
-    int gr = alive(f, f->of[i]);
-    for (int j = 0; gr >= 0 && j < g->nodes[i].nres; j++) {
-      Val v = g->nodes[i].res + (Val)j;
-      Group *to = &f->group[gr];
-      /* an op alone keeps all of its results: its kernel writes them together */
-      if (crosses[v] || to->kind == G_ALONE) PUSH(f->tmp, to->outs, to->nouts, to->cap_outs, v);
-    }
-  }
-}
-
-static bool same_place(Span a, Span b) {
-  return a.file == b.file && a.line == b.line && a.in == b.in;
-}
-
-/* Where the results come from, then what else is computed on the way, copies of producers included. */
-static void list_places(Fuse *f, Group *gr, const Graph *region) {
-  const Graph *g = f->g;
-  for (int i = 0; i < gr->nouts; i++) {
-    Span at = g->nodes[g->def[gr->outs[i]]].span;
-    PUSH(f->to->arena, gr->places, gr->nplaces, gr->cap_places, at);
-  }
-  for (int i = 0; i < region->nnodes; i++) {
-    const Node *n = &region->nodes[i];
-    bool known = !n->span.file || free_op(n->op);
-    for (int k = 0; k < gr->nplaces && !known; k++) known = same_place(gr->places[k], n->span);
-    if (!known) PUSH(f->to->arena, gr->places, gr->nplaces, gr->cap_places, n->span);
-  }
-}
-
-/* The region of these members: one that is there already, or a new one. */
-static Graph *region_for(Fuse *f, Group *gr, Build *b) {
-  Arena *a = arena_new();
-  const char *kind = kind_name(f, gr);
-  Known *known = f->known;
-  Graph *found = NULL;
-  if (build(b, f, trial(f, a, f->to->diags), "r", kind, gr->node, gr->n, gr->outs, gr->nouts)) {
-    Text text = {0};
-    list_places(f, gr, b->r);
-    graph_print(b->r, false, &text);
-    int number = 0;
-    for (int i = 0; i < known->n && !found; i++) {
-      number += !strcmp(known->region[i]->region, kind);
-      if (!strcmp(known->text[i], text.s)) found = known->region[i];
-    }
-    const char *name = arena_printf(f->to->arena, "%s.%d", kind, number);
-    if (!found && build(b, f, f->to, name, kind, gr->node, gr->n, gr->outs, gr->nouts)) {
-      found = b->r;
-      PUSH(f->to->arena, known->region, known->n, known->cap_region, found);
-      PUSH(f->to->arena, known->text, known->n_text, known->cap_text, arena_strdup(f->to->arena, text.s));
-    }
-    text_free(&text);
-  }
-  arena_free(a);
-  return found;
-}
-
-static bool emit_group(Fuse *f, int x);
-
-static bool emit_values(Fuse *f, const Val *v, int n, Val *out) {
-  for (int i = 0; i < n; i++) {
-    if (!f->map[v[i]] && !emit_group(f, alive(f, f->of[f->g->def[v[i]]]))) return false;
-    out[i] = f->map[v[i]];
-  }
-  return true;
-}
-
-static bool emit_outside(Fuse *f, const Node *n) {
-  Val *args = NEW_ARRAY(f->tmp, Val, n->nargs + 1);
-  Type *want = NEW_ARRAY(f->tmp, Type, n->nres);
-  if (!emit_values(f, n->args, n->nargs, args)) return false;
-  for (int i = 0; i < n->nres; i++) want[i] = val_type(f->g, n->res + (Val)i);
-  Val r = graph_add(f->out, n->op, args, n->nargs, n->attrs, n->nattrs, want, n->span);
-  for (int i = 0; r && i < n->nres; i++) f->map[n->res + (Val)i] = r + (Val)i;
-  return r != 0;
-}
-
-static bool emit_group(Fuse *f, int x) {
-  Group *gr = &f->group[x];
-  if (gr->done) return true;
-  gr->done = true;
-  if (gr->kind == G_OUTSIDE) return emit_outside(f, &f->g->nodes[gr->node[0]]);
-  Build b;
-  Graph *r = region_for(f, gr, &b);
-  if (!r) return false;
-  Val *args = NEW_ARRAY(f->tmp, Val, b.nins + 1);
-  if (!emit_values(f, b.ins, b.nins, args)) return false;
-  Attr fn = attr_str("fn", r->name);
-  Span at = f->g->nodes[gr->node[0]].span;
-  for (int i = 0; i < gr->nplaces && !at.file; i++) at = gr->places[i];
-  Val res = graph_add(f->out, OP_call, args, b.nins, &fn, 1, NULL, at);
-  if (res) {
-    Node *call = &f->out->nodes[f->out->nnodes - 1];
-    call->places = gr->places;
-    call->nplaces = gr->nplaces;
-  }
-  for (int i = 0; res && i < gr->nouts; i++) f->map[gr->outs[i]] = res + (Val)i;
-  return res != 0;
-}
+/* ---- the pass */
 
 static bool fuse_graph(Fuse *f) {
   const Graph *g = f->g;
@@ -621,19 +343,7 @@ static bool fuse_graph(Fuse *f) {
   for (int i = 0; i < g->nnodes; i++)
     if (!f->lazy[i]) place(f, i);
   if (!f->apart) find_recomputed(f);
-  list_outputs(f);
-
-  /* in order of each group's last node, dependences first: close to the order of the source */
-  for (int i = 0; i < g->nnodes; i++) {
-    int gr = alive(f, f->of[i]);
-    if (gr >= 0 && f->group[gr].node[f->group[gr].n - 1] == i && !emit_group(f, gr)) return false;
-  }
-  for (int i = 0; i < g->noutputs; i++) {
-    Val v;
-    if (!emit_values(f, &g->outputs[i].val, 1, &v)) return false;
-    graph_output(f->out, g->outputs[i].name, v);
-  }
-  return true;
+  return fuse_emit(f);
 }
 
 Module *pass_fuse(Module *m, const Target *t) {

@@ -246,7 +246,8 @@ static bool parse(int argc, char **argv, Options *o) {
 int main(int argc, char **argv) {
   Options o;
   if (!parse(argc, argv, &o)) {
-    fprintf(stderr, "usage: random [--seed S] [--count N | --seconds N] [--keep DIR] [--first] [--print] [FILE.ir ...]\n");
+    fprintf(stderr,
+            "usage: random [--seed S] [--count N | --seconds N] [--keep DIR] [--first] [--print] [FILE.ir ...]\n");
     return 2;
   }
   if (o.print) return print_one(&o);
