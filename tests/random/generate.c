@@ -362,10 +362,10 @@ static Val make_contract_from(Gen *x) {
 
 /* A fresh one each time: what an index may be follows from all of its uses. */
 static Val new_index(Gen *x, int rank, const Dim *dim) {
-  Type t = {.dt = DT_i32, .rank = rank};
+  Type t = {.dt = DT_i32};
   for (int i = 0; i < rank; i++) {
-    t.dim[i] = dim ? dim[i] : some_dim(x);
-    if (!dim && !small(t)) t.dim[i] = dim_const(1);
+    t.dim[t.rank++] = dim ? dim[i] : some_dim(x);
+    if (!small(t)) t.dim[i] = dim_const(1);
   }
   return new_input(x, t, "i");
 }
