@@ -138,9 +138,9 @@ static bool once(Gradient *x, const char **param, char *text, size_t room) {
   return true;
 }
 
-static bool gradients(Gradient *x, const Graph *forward, Fault *f) {
+static bool gradients(Gradient *x, const Graph *forward, const PassInfo *training, Fault *f) {
   Target t = {0};
-  Module *trained = pass_find("training")->run(forward->mod, &t);
+  Module *trained = training->run(forward->mod, &t);
   snprintf(f->where, sizeof f->where, "training");
   if (!trained || !module_verify(trained)) return false;
   x->micro = module_find(trained, "micro");
@@ -163,12 +163,13 @@ static bool gradients(Gradient *x, const Graph *forward, Fault *f) {
   return false;
 }
 
-bool check_gradients(const Graph *forward, const Check *c, Fault *f) {
+bool check_gradients(const Graph *forward, const PassInfo *training, const Check *c, Fault *f) {
   Gradient x = {.c = c, .a = arena_new(), .d = forward->mod->diags};
-  bool ok = gradients(&x, forward, f);
+  bool ok = gradients(&x, forward, training, f);
   if (!ok && f->kind == FAULT_NONE) {
     Text t = {0};
     f->kind = FAULT_PASS;
+    f->said = true;
     diags_render(x.d, &t);
     snprintf(f->text, sizeof f->text, "%s", t.n ? t.s : "no diagnostic says why");
     text_free(&t);

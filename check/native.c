@@ -1,6 +1,5 @@
 /* Compiled kernels and programs in this process: what `ink build` would link, loaded by the JIT instead. */
 #include "check/check.h"
-#include "codegen/program.h"
 #include "runtime/machine.h"
 #include <stdlib.h>
 #include <string.h>
@@ -12,13 +11,13 @@ bool native_runs(const Target *t) {
   return ok;
 }
 
-bool native_open(Native *n, Module *m, const Target *t, Arena *a, Diags *d) {
+bool native_open(Native *n, Module *m, const Target *t, const Lowering *lower, Arena *a, Diags *d) {
   static const Lowering cpu = {lower_region, NULL, region_alias};
   ProgramSpec spec = {.model = m->name, .text = ""};
   ProgramReport report;
   Text blob = {0}, object = {0};
   *n = (Native){.mod = m, .km = kmodule_new(a, m->name)};
-  bool ok = program_build(m, &spec, t, &cpu, n->km, d, &blob, &report);
+  bool ok = program_build(m, &spec, t, lower ? lower : &cpu, n->km, d, &blob, &report);
   for (int i = 0; ok && i < n->km->n; i++) ok = kernel_verify(n->km->kernels[i], d);
   ok = ok && llvm_compile(n->km, t, LLVM_OBJECT, NULL, blob.s, blob.n, d, &object);
   if (ok && native_runs(t)) {

@@ -2,8 +2,8 @@
  * which the fault is still there are kept, until none helps.
  *
  *   graph      leaves, with what only it called
- *   output     leaves, with what only it needed
- *   cut        a node becomes an input of its result's type
+ *   outputs    leave, with what only they needed; many at once, then fewer
+ *   cut        nodes become inputs of their results' types; likewise
  *   bypass     a node's users take one of its operands instead, where the types are equal
  *   extent     every extent n of the module becomes 1, n / 2 or n - 1; symbolic ones become constants
  *
@@ -18,7 +18,7 @@ typedef enum ShrinkKind { SHRINK_GRAPH, SHRINK_OUTPUT, SHRINK_CUT, SHRINK_BYPASS
 
 typedef struct Step {
   ShrinkKind kind;
-  int graph, at, to; /* at: output, node; to: operand */
+  int graph, at, last, to; /* at..last: outputs, nodes; to: operand */
   int64_t from, n;   /* extents */
 } Step;
 
@@ -30,18 +30,31 @@ static Type resized(const Step *s, Type t) {
   return t;
 }
 
+static bool within(const Step *s, bool mine, ShrinkKind kind, int i) {
+  return mine && s->kind == kind && i >= s->at && i <= s->last;
+}
+
+static bool called(const Module *m, const char *name, int without) {
+  for (int i = 0; i < m->ngraphs; i++)
+    for (int k = 0; i != without && k < m->graphs[i]->nnodes; k++) {
+      const Node *n = &m->graphs[i]->nodes[k];
+      if (n->op == OP_call && !strcmp(node_attr(n, "fn")->str, name)) return true;
+    }
+  return false;
+}
+
 /* Nodes and outputs of one graph into `into`; false: it does not build. */
 static bool copy_graph(Module *into, const Graph *g, const Step *s, bool mine) {
   Rewrite r = rewrite_empty(into, g, g->name);
   r.to->region = g->region;
   bool *live = NEW_ARRAY(into->arena, bool, g->nvals);
-  for (int o = 0; o < g->noutputs; o++) live[g->outputs[o].val] = !(mine && s->kind == SHRINK_OUTPUT && s->at == o);
+  for (int o = 0; o < g->noutputs; o++) live[g->outputs[o].val] = !within(s, mine, SHRINK_OUTPUT, o);
   for (int i = g->nnodes - 1; i >= 0; i--) {
     const Node *n = &g->nodes[i];
     bool needed = false;
     for (int k = 0; k < n->nres; k++) needed = needed || live[n->res + (Val)k];
     for (int k = 0; k < n->nres; k++) live[n->res + (Val)k] = needed;
-    bool cut = mine && s->kind == SHRINK_CUT && s->at == i, bypass = mine && s->kind == SHRINK_BYPASS && s->at == i;
+    bool cut = within(s, mine, SHRINK_CUT, i), bypass = within(s, mine, SHRINK_BYPASS, i);
     for (int k = 0; needed && !cut && k < n->nargs; k++)
       if (!bypass || k == s->to) live[n->args[k]] = true;
     for (int k = 0; needed && k < n->nres; k++) /* offsets of segments stay */
@@ -55,7 +68,7 @@ static bool copy_graph(Module *into, const Graph *g, const Step *s, bool mine) {
   }
   for (int i = 0; i < g->ninputs; i++) {
     const Input *in = &g->inputs[i];
-    if (!live[in->val] && !g->region) continue;
+    if (!live[in->val] && !(g->region && called(g->mod, g->name, -1))) continue;
     Val v = graph_input(r.to, in->name, in->kind, resized(s, rewrite_type(&r, val_type(g, in->val))), in->span);
     if (!v) return false;
     r.to->inputs[r.to->ninputs - 1].decay = in->decay;
@@ -64,7 +77,7 @@ static bool copy_graph(Module *into, const Graph *g, const Step *s, bool mine) {
   for (int i = 0; i < g->nnodes; i++) {
     const Node *n = &g->nodes[i];
     if (!live[n->res]) continue;
-    if (mine && s->kind == SHRINK_BYPASS && s->at == i) {
+    if (within(s, mine, SHRINK_BYPASS, i)) {
       r.map[n->res] = r.map[n->args[s->to]];
       continue;
     }
@@ -72,7 +85,7 @@ static bool copy_graph(Module *into, const Graph *g, const Step *s, bool mine) {
     Type want[64];
     if (n->nargs > LEN(args) || n->nres > LEN(want)) return false;
     for (int k = 0; k < n->nres; k++) want[k] = resized(s, rewrite_type(&r, val_type(g, n->res + (Val)k)));
-    if (mine && s->kind == SHRINK_CUT && s->at == i) {
+    if (within(s, mine, SHRINK_CUT, i)) {
       for (int k = 0; k < n->nres; k++) {
         char name[32];
         snprintf(name, sizeof name, "c%u", (unsigned)(n->res + (Val)k));
@@ -91,7 +104,7 @@ static bool copy_graph(Module *into, const Graph *g, const Step *s, bool mine) {
   int left = 0;
   for (int o = 0; o < g->noutputs; o++) {
     Val v = r.map[g->outputs[o].val];
-    if (mine && s->kind == SHRINK_OUTPUT && s->at == o) continue;
+    if (within(s, mine, SHRINK_OUTPUT, o)) continue;
     if (!v) return false;
     graph_output(r.to, g->outputs[o].name, v);
     left++;
@@ -99,30 +112,57 @@ static bool copy_graph(Module *into, const Graph *g, const Step *s, bool mine) {
   return left > 0;
 }
 
-static bool called(const Module *m, const char *name, int without) {
-  for (int i = 0; i < m->ngraphs; i++)
-    for (int k = 0; i != without && k < m->graphs[i]->nnodes; k++) {
-      const Node *n = &m->graphs[i]->nodes[k];
-      if (n->op == OP_call && !strcmp(node_attr(n, "fn")->str, name)) return true;
-    }
-  return false;
+typedef struct Apply {
+  const Module *from;
+  Module *to;
+  const Step *step;
+  bool *done; /* by graph */
+} Apply;
+
+static bool leaves(const Apply *x, int i) {
+  const Step *s = x->step;
+  const char *name = x->from->graphs[i]->name;
+  if (s->kind != SHRINK_GRAPH) return false;
+  return s->graph == i || (x->from->graphs[i]->region && called(x->from, name, -1) && !called(x->from, name, s->graph));
 }
 
-/* The module after the step, in an arena of its own (m->arena); NULL: no module. */
+/* Callees come before their callers, whose results depend on theirs. */
+static bool apply_graph(Apply *x, int i) {
+  const Graph *g = x->from->graphs[i];
+  if (x->done[i] || leaves(x, i)) return true;
+  x->done[i] = true;
+  for (int k = 0; k < g->nnodes; k++)
+    for (int j = 0; g->nodes[k].op == OP_call && j < x->from->ngraphs; j++)
+      if (!strcmp(x->from->graphs[j]->name, node_attr(&g->nodes[k], "fn")->str) && !apply_graph(x, j)) return false;
+  bool all = x->step->kind == SHRINK_EXTENT || x->step->kind == SHRINK_CONSTANT;
+  return copy_graph(x->to, g, x->step, all || x->step->graph == i);
+}
+
+/* Into the order of the text. */
+static void reorder(const Module *from, Module *to) {
+  int at = 0;
+  for (int i = 0; i < from->ngraphs; i++)
+    for (int k = at; k < to->ngraphs; k++)
+      if (to->graphs[k]->name == from->graphs[i]->name) {
+        Graph *g = to->graphs[k];
+        for (; k > at; k--) to->graphs[k] = to->graphs[k - 1];
+        to->graphs[at++] = g;
+      }
+}
+
+/* The module after the step, in an arena of its own (m->arena); NULL: no module. Places in the model stay. */
 static Module *apply(const Module *m, const Step *s) {
   Arena *a = arena_new();
-  Module *out = module_new(a, diags_new(a), m->name);
+  Diags *d = diags_new(a);
+  Module *out = module_new(a, d, m->name);
+  Apply x = {m, out, s, NEW_ARRAY(a, bool, m->ngraphs + 1)};
   bool ok = true;
+  for (int i = 0; i < m->diags->nsources; i++) diags_source(d, m->diags->sources[i].path, "", 0);
   memcpy(out->mesh, m->mesh, sizeof out->mesh);
   out->naxes = m->naxes;
-  for (int i = 0; i < m->ngraphs && ok; i++) {
-    const Graph *g = m->graphs[i];
-    bool mine = s->graph == i || s->kind == SHRINK_EXTENT || s->kind == SHRINK_CONSTANT;
-    if (s->kind == SHRINK_GRAPH && (s->graph == i || (g->region && called(m, g->name, -1) && !called(m, g->name, s->graph))))
-      continue;
-    ok = copy_graph(out, g, s, mine);
-  }
-  if (ok && out->ngraphs && module_verify(out) && !out->diags->n) return out;
+  for (int i = 0; i < m->ngraphs && ok; i++) ok = apply_graph(&x, i);
+  reorder(m, out);
+  if (ok && out->ngraphs && module_verify(out) && !d->n) return out;
   arena_free(a);
   return NULL;
 }
@@ -158,7 +198,7 @@ static bool try_nodes(Search *x, ShrinkKind kind) {
       for (int k = 0; k < ways; k++) {
         if (kind == SHRINK_BYPASS && !type_eq(val_type(x->now->graphs[g], n->args[k]), val_type(x->now->graphs[g], n->res)))
           continue;
-        if (!try_step(x, &(Step){.kind = kind, .graph = g, .at = i, .to = k})) continue;
+        if (!try_step(x, &(Step){.kind = kind, .graph = g, .at = i, .last = i, .to = k})) continue;
         any = true;
         break;
       }
@@ -166,11 +206,22 @@ static bool try_nodes(Search *x, ShrinkKind kind) {
   return any;
 }
 
-static bool try_outputs(Search *x) {
+static int count_of(const Graph *g, ShrinkKind kind) {
+  return kind == SHRINK_OUTPUT ? g->noutputs : g->nnodes;
+}
+
+/* Many at once: halves, quarters and so on down to `least` of a graph's nodes or outputs. */
+static bool try_runs(Search *x, ShrinkKind kind, int least) {
   bool any = false;
   for (int g = 0; g < x->now->ngraphs; g++)
-    for (int o = x->now->graphs[g]->noutputs - 1; o >= 0 && x->now->graphs[g]->noutputs > 1; o--)
-      any |= try_step(x, &(Step){.kind = SHRINK_OUTPUT, .graph = g, .at = o});
+    for (int size = (count_of(x->now->graphs[g], kind) + 1) / 2; size >= least; size = size == 1 ? 0 : (size + 1) / 2)
+      for (int last = count_of(x->now->graphs[g], kind) - 1; last >= 0; last -= size) {
+        int n = count_of(x->now->graphs[g], kind);
+        if (last >= n) last = n - 1;
+        int first = last - size + 1 < 0 ? 0 : last - size + 1;
+        if (kind == SHRINK_OUTPUT && n == last - first + 1) continue;
+        any |= try_step(x, &(Step){.kind = kind, .graph = g, .at = first, .last = last});
+      }
   return any;
 }
 
@@ -219,17 +270,18 @@ Module *shrink_module(const Module *m, Arena *a, StillFn still, void *ctx) {
   bool any = true;
   for (int round = 0; any && round < 12; round++) {
     any = try_graphs(&x);
-    any |= try_outputs(&x);
+    any |= try_runs(&x, SHRINK_OUTPUT, 1);
+    any |= try_extents(&x);
+    any |= try_runs(&x, SHRINK_CUT, 3);
     any |= try_nodes(&x, SHRINK_CUT);
     any |= try_nodes(&x, SHRINK_BYPASS);
     any |= has_symbols(x.now) && try_step(&x, &(Step){.kind = SHRINK_CONSTANT, .graph = -1});
     any |= try_extents(&x);
   }
   Text t = {0};
-  module_print(x.now, false, &t);
-  Diags *d = diags_new(a);
-  Module *out = module_parse(a, d, diags_source(d, "shrunk.ir", arena_strdup(a, t.s), t.n));
+  module_print(x.now, true, &t);
+  Module *out = module_reread(a, diags_new(a), t.s);
   text_free(&t);
-  if (x.mine) arena_free(x.mine->arena);
-  return out;
+  if (x.mine && out) arena_free(x.mine->arena);
+  return out ? out : x.mine; /* a fault of the text form itself: it stays in memory */
 }

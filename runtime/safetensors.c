@@ -263,7 +263,7 @@ bool safe_write_header(FsWriter *w, SafeItem *items, int n, const char *key, con
   for (int i = 0; i < n; i++) {
     if (i || key) fputc(',', out);
     add_string(out, items[i].name);
-    fputs(":{\"dtype\":\"F32\",\"shape\":[", out);
+    fprintf(out, ":{\"dtype\":\"%s\",\"shape\":[", items[i].dtype ? items[i].dtype : "F32");
     for (int k = 0; k < items[i].rank; k++) fprintf(out, "%s%" PRId64, k ? "," : "", items[i].dim[k]);
     uint64_t end = at + 4 * (uint64_t)safe_elements(&items[i]);
     fprintf(out, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", at, end);

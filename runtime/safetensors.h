@@ -33,11 +33,12 @@ bool safe_is_float(const SafeTensor *t); /* F32, BF16 or F16: what safe_read und
 /* n elements from `first` on as f32; within the tensor. */
 void safe_read(const SafeFile *f, const SafeTensor *t, int64_t first, int64_t n, float *out);
 
-/* Writing: all tensors are f32 and are announced first, so the header can be written before the data. */
+/* Writing: all tensors are of four bytes an element and are announced first, so the header can be written before the data. */
 typedef struct SafeItem {
   const char *name;
   int rank;
   const int64_t *dim;
+  const char *dtype; /* NULL: F32; or I32 */
 } SafeItem;
 /* Sorts items into file order and writes the header; the caller then adds each item's bytes in that order. key, value: one
  * entry of __metadata__, or NULL. */

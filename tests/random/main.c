@@ -87,10 +87,7 @@ static void report(const Options *o, const Module *m, const char *name, const Ch
   Text t = {0};
   Fault last = *f;
   if (least) check_apart(least, c, PATIENCE, &last);
-  text_add(&t, "# %s %s: %.*s\n# target: %s\n# seed: %" PRIu64 "%s\n", fault_name[last.kind], last.where,
-           (int)strcspn(last.text, "\n"), last.text, c->targets[0], c->values.seed,
-           c->values.special ? " special" : "");
-  module_print(least ? least : m, false, &t);
+  case_print(least ? least : m, c, &last, NULL, &t);
   char path[600];
   mkdir(o->keep, 0777);
   snprintf(path, sizeof path, "%s/%s.ir", o->keep, name);
@@ -181,9 +178,9 @@ static int run_seeds(const Options *o) {
 static int run_file(const char *path) {
   Arena *a = arena_new();
   Diags *d = diags_new(a);
-  uint32_t file;
+  Case kept;
   int bad = 0;
-  Module *m = diags_read(d, path, 1 << 24, &file) ? module_parse(a, d, file) : NULL;
+  Module *m = case_read(a, d, path, &kept) ? kept.mod : NULL;
   if (!m) {
     Text t = {0};
     diags_render(d, &t);
@@ -191,16 +188,21 @@ static int run_file(const char *path) {
     text_free(&t);
     bad = 1;
   }
-  const char *line = m ? strstr(d->sources[0].text, "# seed: ") : NULL;
-  uint64_t seeds[] = {line ? strtoull(line + 8, NULL, 10) : 1, 3, 5};
+  uint64_t seeds[] = {kept.check.values.seed, 3, 5};
   for (int i = 0; m && i < LEN(seeds) && !bad; i++)
     for (int special = 0; special < 2 && !bad; special++) {
-      Check c = {{seeds[i], special, NULL}, targets, LEN(targets), true, true};
+      Check c = {.values = {.seed = seeds[i], .special = special, .given = kept.given},
+                 .targets = targets,
+                 .ntargets = LEN(targets),
+                 .gradients = true,
+                 .round = true,
+                 .only = kept.check.only};
       Fault f;
       if (check_apart(m, &c, 5 * PATIENCE, &f)) continue;
       printf("%s: %s %s: %s\n", path, fault_name[f.kind], f.where, f.text);
       bad = 1;
     }
+  given_close(kept.given);
   arena_free(a);
   return bad;
 }
