@@ -78,5 +78,6 @@ const Command cmd_build = {
     .options = options,
     .noptions = LEN(options),
     .operands = 1,
+    .asks_for = true,
     .run = run,
 };

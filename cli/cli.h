@@ -24,6 +24,7 @@ typedef struct Command {
   const Option *options;
   int noptions;
   int operands;        /* how many arguments that are no options */
+  bool asks_for;       /* --for must be given: the program's purpose is the user's to say */
   const char *pass_on; /* not NULL: words after the operands that no option knows are kept for this program */
   int (*run)(Args *a);
 } Command;
@@ -43,7 +44,7 @@ struct Args {
   int nrest, cap_rest;
 };
 
-extern const Command cmd_build, cmd_train, cmd_dump, cmd_opt, cmd_data;
+extern const Command cmd_build, cmd_train, cmd_dump, cmd_diff, cmd_opt, cmd_bisect, cmd_data;
 extern const Command *const commands[];
 extern const int command_count;
 

@@ -18,7 +18,7 @@ bool compile_options(Compile *c, const Args *a, const char *model_path) {
               what);
     return false;
   }
-  if (!what && strcmp(a->command->name, "train")) {
+  if (!what && a->command->asks_for) {
     cli_error("%s: what is the program for? give --for train", a->command->name);
     return false;
   }

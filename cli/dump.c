@@ -100,5 +100,6 @@ const Command cmd_dump = {
     .options = options,
     .noptions = LEN(options),
     .operands = 1,
+    .asks_for = true,
     .run = run,
 };
