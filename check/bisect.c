@@ -183,7 +183,7 @@ static bool still(void *ctx, const Module *m) {
 static double patience_for(const Bisect *b, const Module *m) {
   double start = machine_seconds();
   Fault f;
-  if (b->fault.kind == FAULT_HANG) return b->patience / 8 < 2 ? b->patience / 8 : 2;
+  if (b->fault.kind == FAULT_HANG) return 1;
   check_apart(m, &b->question, b->patience, &f);
   double once = machine_seconds() - start;
   return 10 * once + 2;

@@ -126,7 +126,8 @@ Module *module_reread(Arena *a, Diags *d, const char *text);
  * autodiff holds them. */
 bool check_gradients(const Graph *forward, const PassInfo *training, const Check *c, Fault *f);
 
-/* ---- sandbox.c: check_module in a child process, so that a crash or a hang is a fault like others. seconds: for one stage. */
+/* ---- sandbox.c: check_module in a child process, so that a crash or a hang is a fault like others. seconds: for one stage,
+ * beside what the evaluator takes. */
 bool check_apart(const Module *m, const Check *c, double seconds, Fault *f);
 
 /* ---- shrink.c: smaller and smaller modules for which `still` holds, until no step makes one. Lives in `a`. */

@@ -4,6 +4,7 @@
  *   graph      leaves, with what only it called
  *   outputs    leave, with what only they needed; many at once, then fewer
  *   cut        nodes become inputs of their results' types; likewise
+ *   hoist      an output becomes an operand of the node that made it
  *   bypass     a node's users take one of its operands instead, where the types are equal
  *   extent     every extent n of the module becomes 1, n / 2 or n - 1; symbolic ones become constants
  *
@@ -14,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef enum ShrinkKind { SHRINK_GRAPH, SHRINK_OUTPUT, SHRINK_CUT, SHRINK_BYPASS, SHRINK_EXTENT, SHRINK_CONSTANT, SHRINK_KINDS } ShrinkKind;
+typedef enum ShrinkKind { SHRINK_GRAPH, SHRINK_OUTPUT, SHRINK_CUT, SHRINK_HOIST, SHRINK_BYPASS, SHRINK_EXTENT, SHRINK_CONSTANT, SHRINK_KINDS } ShrinkKind;
 
 typedef struct Step {
   ShrinkKind kind;
@@ -43,12 +44,18 @@ static bool called(const Module *m, const char *name, int without) {
   return false;
 }
 
+/* The value of output o after the step. */
+static Val output_of(const Graph *g, const Step *s, bool mine, int o) {
+  Val v = g->outputs[o].val;
+  return within(s, mine, SHRINK_HOIST, o) ? val_node(g, v)->args[s->to] : v;
+}
+
 /* Nodes and outputs of one graph into `into`; false: it does not build. */
 static bool copy_graph(Module *into, const Graph *g, const Step *s, bool mine) {
   Rewrite r = rewrite_empty(into, g, g->name);
   r.to->region = g->region;
   bool *live = NEW_ARRAY(into->arena, bool, g->nvals);
-  for (int o = 0; o < g->noutputs; o++) live[g->outputs[o].val] = !within(s, mine, SHRINK_OUTPUT, o);
+  for (int o = 0; o < g->noutputs; o++) live[output_of(g, s, mine, o)] |= !within(s, mine, SHRINK_OUTPUT, o);
   for (int i = g->nnodes - 1; i >= 0; i--) {
     const Node *n = &g->nodes[i];
     bool needed = false;
@@ -103,7 +110,7 @@ static bool copy_graph(Module *into, const Graph *g, const Step *s, bool mine) {
   }
   int left = 0;
   for (int o = 0; o < g->noutputs; o++) {
-    Val v = r.map[g->outputs[o].val];
+    Val v = r.map[output_of(g, s, mine, o)];
     if (within(s, mine, SHRINK_OUTPUT, o)) continue;
     if (!v) return false;
     graph_output(r.to, g->outputs[o].name, v);
@@ -225,6 +232,21 @@ static bool try_runs(Search *x, ShrinkKind kind, int least) {
   return any;
 }
 
+static bool try_hoists(Search *x) {
+  bool any = false;
+  for (int g = 0; g < x->now->ngraphs; g++)
+    for (int o = 0; o < x->now->graphs[g]->noutputs; o++)
+      for (int k = 0;; k++) {
+        const Graph *now = x->now->graphs[g];
+        const Node *n = val_node(now, now->outputs[o].val);
+        if (!n || k >= n->nargs) break;
+        if (!try_step(x, &(Step){.kind = SHRINK_HOIST, .graph = g, .at = o, .last = o, .to = k})) continue;
+        any = true;
+        k = -1; /* on from there */
+      }
+  return any;
+}
+
 static bool try_graphs(Search *x) {
   bool any = false;
   for (int g = x->now->ngraphs - 1; g >= 0 && x->now->ngraphs > 1; g--)
@@ -273,6 +295,7 @@ Module *shrink_module(const Module *m, Arena *a, StillFn still, void *ctx) {
     any |= try_runs(&x, SHRINK_OUTPUT, 1);
     any |= try_extents(&x);
     any |= try_runs(&x, SHRINK_CUT, 3);
+    any |= try_hoists(&x);
     any |= try_nodes(&x, SHRINK_CUT);
     any |= try_nodes(&x, SHRINK_BYPASS);
     any |= has_symbols(x.now) && try_step(&x, &(Step){.kind = SHRINK_CONSTANT, .graph = -1});

@@ -19,8 +19,8 @@ enum { EXIT_SAME = 0, EXIT_FOUND = 1, BATCH = 2, SEQ = 16 };
 static const double EVALUATOR = 1e8;   /* operations a second, about */
 static const double SMALL = 4e6;       /* operations of one forward pass: some seconds for all stages */
 static const double WARN = 4e7;        /* some minutes */
-static const double IR_PATIENCE = 20;  /* seconds for a stage of a file */
-static const double SHRINK_TIME = 120; /* seconds */
+static const double PATIENCE = 20;    /* seconds for a stage, beside the evaluator's */
+static const double SHRINK_TIME = 40; /* seconds */
 
 typedef struct Ask {
   Args *args;
@@ -31,7 +31,6 @@ typedef struct Ask {
   Check check;
   Given *given;
   bool is_case; /* a file that a bisection wrote */
-  double patience;
 } Ask;
 
 /* ---- progress, from the child process */
@@ -88,7 +87,6 @@ static bool ask_file(Ask *q) {
   q->mod = c.mod;
   q->check = c.check;
   q->is_case = c.asks;
-  q->patience = IR_PATIENCE;
   return true;
 }
 
@@ -130,7 +128,6 @@ static bool ask_model(Ask *q, Compile *c) {
               sets ? " Most faults show in a smaller model, too:" : " Smaller dimensions (--set dims.NAME=N) help.",
               sets ? sets : "");
   }
-  q->patience = 30 + 5 * flops * passes / EVALUATOR;
   return true;
 }
 
@@ -176,9 +173,10 @@ static bool ask_target(Ask *q) {
 
 /* ---- the answer */
 
-static void print_ops(const Module *m) {
+static void print_ops(const Bisect *b) {
+  const Module *m = b->least;
   bool seen[OP_COUNT] = {false};
-  const char *sep = "ops left: ";
+  const char *sep = b->fault.kind == FAULT_GRADIENT ? "derivative of: " : "ops left: ";
   for (int i = 0; i < m->ngraphs; i++)
     for (int k = 0; k < m->graphs[i]->nnodes; k++) {
       OpKind op = m->graphs[i]->nodes[k].op;
@@ -249,7 +247,7 @@ static int answer(Ask *q, const Bisect *b, double seconds) {
   } else if (path) {
     printf("%d nodes, shrunk from %d\n", b->nodes[1], b->nodes[0]);
   }
-  print_ops(b->least);
+  print_ops(b);
   if (path && !write_case(q, b, path)) return EXIT_FOUND;
   if (path) printf("written: %s\n", path);
   printf("again:   ink bisect %s\n", path ? path : q->path);
@@ -267,7 +265,7 @@ static int nothing(const Fault *f, double seconds) {
 
 static int work(Ask *q) {
   double start = machine_seconds();
-  Bisect b = {.patience = q->patience, .budget = SHRINK_TIME};
+  Bisect b = {.patience = PATIENCE, .budget = SHRINK_TIME};
   q->check.enter = progress;
   bool same = bisect_module(q->mod, &q->check, q->arena, &b);
   progress_end();
