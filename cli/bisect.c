@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 enum { EXIT_SAME = 0, EXIT_FOUND = 1, BATCH = 2, SEQ = 16 };
-static const double EVALUATOR = 1e8;   /* operations a second, about */
-static const double SMALL = 4e6;       /* operations of one forward pass: some seconds for all stages */
-static const double WARN = 4e7;        /* some minutes */
+static const double EVALUATOR = 1e8;  /* operations a second, about */
+static const double SMALL = 4e6;      /* operations of one forward pass: some seconds for all stages */
+static const double WARN = 4e7;       /* some minutes */
 static const double PATIENCE = 20;    /* seconds for a stage, beside the evaluator's */
 static const double SHRINK_TIME = 40; /* seconds */
 
@@ -123,8 +123,8 @@ static bool ask_model(Ask *q, Compile *c) {
           c->model->batch, c->model->time, c->model->nparams, flops);
   if (flops > WARN) {
     const char *sets = sizes_smaller(c, SMALL);
-    cli_error("bisect: the evaluator does some %.0e operations a second, so this takes about %.0f minutes.%s%s", EVALUATOR,
-              flops * passes / EVALUATOR / 60 + 1,
+    cli_error("bisect: the evaluator does some %.0e operations a second, so this takes about %.0f minutes.%s%s",
+              EVALUATOR, flops * passes / EVALUATOR / 60 + 1,
               sets ? " Most faults show in a smaller model, too:" : " Smaller dimensions (--set dims.NAME=N) help.",
               sets ? sets : "");
   }
@@ -258,7 +258,8 @@ static int answer(Ask *q, const Bisect *b, double seconds) {
 }
 
 static int nothing(const Fault *f, double seconds) {
-  printf("no difference: %" PRId64 " passes, %" PRId64 " kernels, %" PRId64 " lists, %" PRId64 " elements compared, %.1f s\n",
+  printf("no difference: %" PRId64 " passes, %" PRId64 " kernels, %" PRId64 " lists, %" PRId64
+         " elements compared, %.1f s\n",
          f->seen.passes, f->seen.kernels, f->seen.lists, f->seen.elements, seconds);
   return EXIT_SAME;
 }
@@ -302,10 +303,13 @@ static const Option options[] = {
 
 const Command cmd_bisect = {
     .name = "bisect",
-    .usage = "MODEL.yaml|FILE.ir [--input DIR] [--set KEY=VALUE ...] [--batch N] [--seq N] [--target TARGET] [-o FILE.ir]",
+    .usage =
+        "MODEL.yaml|FILE.ir [--input DIR] [--set KEY=VALUE ...] [--batch N] [--seq N] [--target TARGET] [-o FILE.ir]",
     .summary = "the first stage at which a compiled model leaves the evaluator",
-    .doc = "Takes a model through gradients, every pass, every kernel and every list of its program, and holds each stage\n"
-           "to the one before it with the reference evaluator. The first that differs, crashes or hangs is named, and the\n"
+    .doc = "Takes a model through gradients, every pass, every kernel and every list of its program, and holds each "
+           "stage\n"
+           "to the one before it with the reference evaluator. The first that differs, crashes or hangs is named, and "
+           "the\n"
            "smallest module that shows it is written to a file, which ink bisect reads again.\n"
            "The evaluator is slow. Without --batch and --seq a model has 2 sequences of at most 16 positions; with\n"
            "--set dims.layers=2 and the like it is smaller still, and most faults do not mind.\n"

@@ -134,8 +134,7 @@ static void one_sided(Diff *x, const Graph *g, bool added) {
   text_add(&x->out, "\n");
   if (!x->graph) return;
   AlignSide s = align_lines(x->arena, g, x->spans);
-  for (int i = 0; i < s.n; i++)
-    show(x, added ? "" : s.line[i].text, added ? '>' : '<', added ? s.line[i].text : "");
+  for (int i = 0; i < s.n; i++) show(x, added ? "" : s.line[i].text, added ? '>' : '<', added ? s.line[i].text : "");
 }
 
 /* How many lines from (i, j) on are the same. */
@@ -165,7 +164,10 @@ static void other_lines(Diff *x, const AlignSide *b, const AlignSide *a, int *i,
   while (*j < a->n && a->line[*j].pair < 0) ++*j;
   int left = *i - from, right = *j - lo;
   for (int k = 0; k < left || k < right; k++)
-    show(x, k < left ? b->line[from + k].text : "", k >= left ? '>' : k >= right ? '<' : '|',
+    show(x, k < left ? b->line[from + k].text : "",
+         k >= left    ? '>'
+         : k >= right ? '<'
+                      : '|',
          k < right ? a->line[lo + k].text : "");
 }
 
@@ -384,10 +386,11 @@ const Command cmd_diff = {
     .name = "diff",
     .usage = "MODEL.yaml|FILE.ir --pass NAME [--graph NAME] [--unified] [--width N] [--spans] [-o FILE]",
     .summary = "what one pass changed, side by side, with the cost before and after",
-    .doc = "Runs the pipeline up to the pass (on FILE.ir: the pass alone) and shows the graphs before and after it:\n"
-           "  ~  the same op with other operands     <  only before     >  only after     |  both, unlike\n"
-           "Values are matched by what they compute, so new numbers alone are no difference. Above each graph stands its\n"
-           "cost: nodes, floating-point operations, bytes that its nodes read and write.",
+    .doc =
+        "Runs the pipeline up to the pass (on FILE.ir: the pass alone) and shows the graphs before and after it:\n"
+        "  ~  the same op with other operands     <  only before     >  only after     |  both, unlike\n"
+        "Values are matched by what they compute, so new numbers alone are no difference. Above each graph stands its\n"
+        "cost: nodes, floating-point operations, bytes that its nodes read and write.",
     .options = options,
     .noptions = LEN(options),
     .operands = 1,
