@@ -2,7 +2,6 @@
  *
  * The fault is written straight into memory shared with the child, so that what it was doing is known whatever happened. */
 #include "check/check.h"
-#include "runtime/machine.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,29 +10,42 @@
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static const double FIRST = 600; /* seconds that one evaluation may take: the evaluator is slow, but it ends */
 
 /* How long a stage may take: the seconds that were given, and some hundred evaluations of the module, whose time is known once
- * the first has been made; that many for each input where gradients are measured. */
+ * the first has been made; that many for each input where gradients are measured. Seconds of the processor, so that a
+ * busy machine is no hang; for threads that wait for each other, several times as much on the wall. */
 typedef struct Limit {
   const Check *c;
   double seconds, since, evaluation;
   bool evaluating;
 } Limit;
 
+static double processor(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void alarm_after(int which, double s) {
+  struct itimerval limit = {.it_value = {(time_t)s, (suseconds_t)((s - (double)(time_t)s) * 1e6)}};
+  setitimer(which, &limit, NULL);
+}
+
 static void enter(void *ctx, const char *stage, const Module *m) {
   Limit *l = ctx;
-  double now = machine_seconds(), evaluations = 200;
+  double now = processor(), evaluations = 200;
   if (l->evaluating) l->evaluation = now - l->since;
   l->evaluating = !strcmp(stage, "input");
   l->since = now;
   for (int i = 0; i < m->ngraphs && !strcmp(stage, "gradients"); i++) evaluations += 100 * m->graphs[i]->ninputs;
   double s = l->seconds + evaluations * l->evaluation;
   if (l->evaluating) s += FIRST;
-  struct itimerval limit = {.it_value = {(time_t)s, (suseconds_t)((s - (double)(time_t)s) * 1e6)}};
-  setitimer(ITIMER_REAL, &limit, NULL);
+  alarm_after(ITIMER_PROF, s);
+  alarm_after(ITIMER_REAL, 4 * s + 20);
   if (l->c->enter) l->c->enter(l->c->enter_ctx, stage, m);
 }
 
@@ -52,12 +64,13 @@ static void child(const Module *m, const Check *c, double seconds, Fault *f) {
   limited.enter = enter;
   limited.enter_ctx = &l;
   signal(SIGALRM, SIG_DFL);
+  signal(SIGPROF, SIG_DFL);
   limit_memory();
   check_module(m, &limited, f);
 }
 
 static void died(Fault *f, int status) {
-  bool late = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
+  bool late = WIFSIGNALED(status) && (WTERMSIG(status) == SIGALRM || WTERMSIG(status) == SIGPROF);
   f->kind = late ? FAULT_HANG : FAULT_CRASH;
   snprintf(f->where, sizeof f->where, "%s", f->stage);
   if (late)

@@ -19,7 +19,8 @@ enum { EXIT_SAME = 0, EXIT_FOUND = 1, BATCH = 2, SEQ = 16 };
 static const double EVALUATOR = 1e8;  /* operations a second, about */
 static const double SMALL = 4e6;      /* operations of one forward pass: some seconds for all stages */
 static const double WARN = 4e7;       /* some minutes */
-static const double PATIENCE = 20;    /* seconds for a stage, beside the evaluator's */
+static const double PATIENCE = 5;     /* seconds for a stage, beside the evaluator's */
+static const double NODE_TIME = 5e-3; /* seconds more for each node */
 static const double SHRINK_TIME = 40; /* seconds */
 
 typedef struct Ask {
@@ -266,7 +267,7 @@ static int nothing(const Fault *f, double seconds) {
 
 static int work(Ask *q) {
   double start = machine_seconds();
-  Bisect b = {.patience = PATIENCE, .budget = SHRINK_TIME};
+  Bisect b = {.patience = PATIENCE + NODE_TIME * module_nodes(q->mod), .budget = SHRINK_TIME};
   q->check.enter = progress;
   bool same = bisect_module(q->mod, &q->check, q->arena, &b);
   progress_end();
