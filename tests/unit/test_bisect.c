@@ -135,7 +135,7 @@ static Check question(const Compiler *c) {
 
 static bool bisect(const char *text, const Check *c) {
   Module *m = parse(text);
-  b = (Bisect){.patience = 2, .budget = 20};
+  b = (Bisect){.patience = 2, .budget = 40};
   return bisect_module(m, c, a, &b);
 }
 
