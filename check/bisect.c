@@ -169,13 +169,12 @@ static void narrow(Bisect *b, const Module *m, const Module *at, const Check *c,
 
 typedef struct Shrink {
   const Bisect *b;
-  double until, patience;
+  double patience;
 } Shrink;
 
 static bool still(void *ctx, const Module *m) {
   const Shrink *s = ctx;
   Fault f;
-  if (machine_seconds() > s->until) return false;
   return !check_apart(m, &s->b->question, s->patience, &f) && same_fault(&f, &s->b->fault);
 }
 
@@ -201,8 +200,9 @@ bool bisect_module(const Module *m, const Check *c, Arena *a, Bisect *b) {
   if (!ok && b->first.kind != FAULT_INPUT) {
     Module *at = capture && capture->n ? module_reread(a, diags_new(a), arena_strndup(a, capture->text, capture->n)) : NULL;
     narrow(b, m, at && module_verify(at) ? at : NULL, c, a);
-    Shrink s = {b, machine_seconds() + b->budget, patience_for(b, b->least)};
-    Module *least = shrink_module(b->least, a, still, &s);
+    Shrink s = {b, patience_for(b, b->least)};
+    if (c->enter) c->enter(c->enter_ctx, "shrinking", b->least);
+    Module *least = shrink_module(b->least, a, b->budget, still, &s);
     Fault f;
     if (least && least != b->least && !check_apart(least, &b->question, b->patience, &f) && same_fault(&f, &b->fault))
       b->least = least, b->fault = f;

@@ -130,9 +130,10 @@ bool check_gradients(const Graph *forward, const PassInfo *training, const Check
  * beside what the evaluator takes. */
 bool check_apart(const Module *m, const Check *c, double seconds, Fault *f);
 
-/* ---- shrink.c: smaller and smaller modules for which `still` holds, until no step makes one. Lives in `a`. */
+/* ---- shrink.c: smaller and smaller modules for which `still` holds, until no step makes one or the time
+ * is up. Lives in `a`. */
 typedef bool (*StillFn)(void *ctx, const Module *m);
-Module *shrink_module(const Module *m, Arena *a, StillFn still, void *ctx);
+Module *shrink_module(const Module *m, Arena *a, double seconds, StillFn still, void *ctx);
 
 /* ---- bisect.c */
 typedef struct Bisect {

@@ -12,6 +12,7 @@
  * ops. Diagnostics of failed candidates go with their arenas. */
 #include "check/check.h"
 #include "passes/rewrite.h"
+#include "runtime/machine.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -181,9 +182,11 @@ typedef struct Search {
   Module *mine; /* now, when a step made it; else NULL */
   StillFn still;
   void *ctx;
+  double until; /* seconds of machine_seconds() */
 } Search;
 
 static bool try_step(Search *x, const Step *s) {
+  if (machine_seconds() > x->until) return false;
   Module *m = apply(x->now, s);
   if (!m) return false;
   if (!x->still(x->ctx, m)) {
@@ -287,8 +290,8 @@ static bool has_symbols(const Module *m) {
   return false;
 }
 
-Module *shrink_module(const Module *m, Arena *a, StillFn still, void *ctx) {
-  Search x = {m, NULL, still, ctx};
+Module *shrink_module(const Module *m, Arena *a, double seconds, StillFn still, void *ctx) {
+  Search x = {m, NULL, still, ctx, machine_seconds() + seconds};
   bool any = true;
   for (int round = 0; any && round < 12; round++) {
     any = try_graphs(&x);

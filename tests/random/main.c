@@ -25,7 +25,8 @@
 #include <unistd.h>
 
 enum { BATCH = 200 };
-static const double PATIENCE = 20; /* seconds for one module */
+static const double PATIENCE = 20;   /* seconds for one module */
+static const double SHRINKING = 300; /* seconds for one fault */
 
 typedef struct Options {
   uint64_t seed;
@@ -83,7 +84,7 @@ static void report(const Options *o, const Module *m, const char *name, const Ch
   Arena *a = arena_new();
   Same s = {c, *f};
   printf("%s: %s %s\n%s\n", name, fault_name[f->kind], f->where, f->text);
-  Module *least = shrink_module(m, a, still, &s);
+  Module *least = shrink_module(m, a, SHRINKING, still, &s);
   Text t = {0};
   Fault last = *f;
   if (least) check_apart(least, c, PATIENCE, &last);
