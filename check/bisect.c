@@ -9,7 +9,6 @@
  * What narrowing loses (a fault that needs what came before) is asked of the whole. Where a fault is may move while its
  * module shrinks (map.3 becomes map.0); of what kind it is may not, nor the words of the compiler's own errors. */
 #include "check/check.h"
-#include "runtime/machine.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,7 +30,7 @@ typedef struct Find {
 static void enter(void *ctx, const char *stage, const Module *m) {
   Find *f = ctx;
   if (f->c->enter) f->c->enter(f->c->enter_ctx, stage, m);
-  if (!f->capture || f->last == m) return;
+  if (!f->capture || f->last == m || !strcmp(stage, "evaluation")) return;
   Text t = {0};
   module_print(m, true, &t);
   f->capture->n = 0;
@@ -122,10 +121,16 @@ static Module *region_alone(const Module *m, const char *name, Arena *a) {
   return alone && module_verify(alone) ? alone : NULL;
 }
 
+/* A hang must not be waited for at every step: no pass takes a third of a second beside the evaluator, machine code may. */
+static double patience_for(const Bisect *b, const Check *c) {
+  if (b->first.kind != FAULT_HANG) return b->patience;
+  return c->only && !strncmp(c->only, "pass ", 5) ? 0.3 : 2;
+}
+
 /* The question c of m, if it has the same answer: then b has both. */
 static bool accept(Bisect *b, Module *m, const Check *c) {
   Fault f;
-  if (!m || check_apart(m, c, b->patience, &f) || !same_fault(&f, &b->first)) return false;
+  if (!m || check_apart(m, c, patience_for(b, c), &f) || !same_fault(&f, &b->first)) return false;
   b->least = m;
   b->question = *c;
   b->fault = f;
@@ -167,27 +172,10 @@ static void narrow(Bisect *b, const Module *m, const Module *at, const Check *c,
 
 /* ---- shrinking */
 
-typedef struct Shrink {
-  const Bisect *b;
-  double patience;
-} Shrink;
-
 static bool still(void *ctx, const Module *m) {
-  const Shrink *s = ctx;
+  const Bisect *b = ctx;
   Fault f;
-  return !check_apart(m, &s->b->question, s->patience, &f) && same_fault(&f, &s->b->fault);
-}
-
-/* A smaller module takes no longer. A hang must not be waited for at every step: no pass takes a third of a second for a module
- * of which nothing but a hang is left, machine code may take some. */
-static double patience_for(const Bisect *b, const Module *m) {
-  double start = machine_seconds();
-  Fault f;
-  const char *only = b->question.only;
-  if (b->fault.kind == FAULT_HANG) return only && !strncmp(only, "pass ", 5) ? 0.3 : 2;
-  check_apart(m, &b->question, b->patience, &f);
-  double once = machine_seconds() - start;
-  return 10 * once + 2;
+  return !check_apart(m, &b->question, patience_for(b, &b->question), &f) && same_fault(&f, &b->fault);
 }
 
 bool bisect_module(const Module *m, const Check *c, Arena *a, Bisect *b) {
@@ -200,11 +188,10 @@ bool bisect_module(const Module *m, const Check *c, Arena *a, Bisect *b) {
   if (!ok && b->first.kind != FAULT_INPUT) {
     Module *at = capture && capture->n ? module_reread(a, diags_new(a), arena_strndup(a, capture->text, capture->n)) : NULL;
     narrow(b, m, at && module_verify(at) ? at : NULL, c, a);
-    Shrink s = {b, patience_for(b, b->least)};
     if (c->enter) c->enter(c->enter_ctx, "shrinking", b->least);
-    Module *least = shrink_module(b->least, a, b->budget, still, &s);
+    Module *least = shrink_module(b->least, a, b->budget, still, b);
     Fault f;
-    if (least && least != b->least && !check_apart(least, &b->question, b->patience, &f) && same_fault(&f, &b->fault))
+    if (least && least != b->least && !check_apart(least, &b->question, patience_for(b, &b->question), &f) && same_fault(&f, &b->fault))
       b->least = least, b->fault = f;
     b->nodes[1] = module_nodes(b->least);
   }

@@ -111,7 +111,8 @@ typedef struct Check {
   bool round;               /* printing and parsing after every stage */
   const char *only;         /* NULL: all stages. "text", "gradients", "pass NAME", "program": that one, on the module before it */
   const Compiler *compiler; /* NULL: passes.def and the CPU's lowering */
-  /* NULL, or called as each stage begins, in the process that does it: what it is, and the module that it starts from. */
+  /* NULL, or called as each stage begins, in the process that does it: what it is, and the module that it starts from;
+   * "evaluation": the evaluator works for it. */
   void (*enter)(void *ctx, const char *stage, const Module *m);
   void *enter_ctx;
 } Check;

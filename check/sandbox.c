@@ -21,7 +21,7 @@ static const double FIRST = 600; /* seconds that one evaluation may take: the ev
 typedef struct Limit {
   const Check *c;
   double seconds, since, evaluation;
-  bool evaluating;
+  bool first; /* the first evaluation is being made */
 } Limit;
 
 static double processor(void) {
@@ -37,13 +37,13 @@ static void alarm_after(int which, double s) {
 
 static void enter(void *ctx, const char *stage, const Module *m) {
   Limit *l = ctx;
-  double now = processor(), evaluations = 200;
-  if (l->evaluating) l->evaluation = now - l->since;
-  l->evaluating = !strcmp(stage, "input");
+  double now = processor(), evaluations = 100;
+  if (l->first) l->evaluation = now - l->since;
+  l->first = !strcmp(stage, "input");
   l->since = now;
   for (int i = 0; i < m->ngraphs && !strcmp(stage, "gradients"); i++) evaluations += 100 * m->graphs[i]->ninputs;
   double s = l->seconds + evaluations * l->evaluation;
-  if (l->evaluating) s += FIRST;
+  if (l->first || !strcmp(stage, "evaluation")) s += FIRST;
   alarm_after(ITIMER_PROF, s);
   alarm_after(ITIMER_REAL, 4 * s + 20);
   if (l->c->enter) l->c->enter(l->c->enter_ctx, stage, m);

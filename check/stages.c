@@ -47,6 +47,16 @@ static void doing(Stage *s, const char *fmt, ...) {
   if (s->c->enter) s->c->enter(s->c->enter_ctx, s->f->stage, s->now);
 }
 
+/* The evaluator takes the time that it takes, whatever is left of a stage's. */
+static void evaluating(Stage *s) {
+  if (s->c->enter) s->c->enter(s->c->enter_ctx, "evaluation", s->now);
+}
+
+/* What a module that cannot be evaluated is: alone, a question that makes no sense; in the pipeline, what the stage made of it. */
+static FaultKind unless_asked_alone(const Stage *s, FaultKind kind) {
+  return s->c->only ? FAULT_INPUT : kind;
+}
+
 static bool fault(Stage *s, FaultKind kind, const char *where, const char *fmt, ...) PRINTF(4, 5);
 static bool fault(Stage *s, FaultKind kind, const char *where, const char *fmt, ...) {
   va_list ap;
@@ -223,14 +233,15 @@ static bool compare_pass(Stage *s, const PassInfo *p, const Module *before, cons
   EvalMode mode = mode_for(before, p->keeps);
   int tries = p->keeps == KEEPS_VALUES ? 3 : 1;
   char text[600];
+  evaluating(s);
   for (int i = 0; i < tries; i++) {
     Results x, y;
     s->values = s->c->values;
     if (p->keeps == KEEPS_VALUES) s->values.special = false;
     if (i) s->values.seed += (uint64_t)i << 32;
-    bool ok = evaluate(s, before, mode, NULL, &x) && evaluate(s, after, mode, NULL, &y);
+    bool given = evaluate(s, before, mode, NULL, &x), ok = given && evaluate(s, after, mode, NULL, &y);
     s->values = s->c->values;
-    if (!ok) return refused(s, FAULT_PASS, p->name);
+    if (!ok) return refused(s, given ? FAULT_PASS : unless_asked_alone(s, FAULT_PASS), p->name);
     if (same(s, &y, &x, text, sizeof text)) return true;
   }
   return fault(s, FAULT_PASS, p->name, "%s", text);
@@ -289,6 +300,7 @@ static bool try_kernel(void *ctx, const Graph *g, const Node *n, const Tensor *a
     }
   }
   s->f->place[0] = 0;
+  evaluating(s);
   return true;
 }
 
@@ -301,8 +313,10 @@ static bool check_kernels(Stage *s, Module *m, const Native *n, const Target *t)
     Binding bind[CHECK_BINDINGS];
     Tensor *in = inputs_of(s, g, EVAL_EXACT, bind, &k.nbind), *out = NEW_ARRAY(s->a, Tensor, g->noutputs + 1);
     k.bind = bind;
+    s->now = m;
+    evaluating(s);
     if (!in || !graph_eval_watched(g, EVAL_EXACT, in, bind, k.nbind, &watch, s->a, out, s->d))
-      return s->f->kind ? false : refused(s, FAULT_COMPILE, t->name);
+      return s->f->kind ? false : refused(s, unless_asked_alone(s, FAULT_COMPILE), t->name);
   }
   return true;
 }
@@ -344,7 +358,7 @@ static bool check_native(Stage *s, Module *m, const Target *t) {
   bool ok = !s->c->round || kernels_round(s, n.km);
   if (ok && n.jit)
     ok = check_kernels(s, m, &n, t) &&
-         (evaluate(s, m, EVAL_EXACT, NULL, &want) || refused(s, FAULT_COMPILE, t->name)) &&
+         (evaluating(s), evaluate(s, m, EVAL_EXACT, NULL, &want) || refused(s, FAULT_COMPILE, t->name)) &&
          check_lists(s, m, &n, t, &want);
   native_close(&n);
   return ok;
@@ -392,6 +406,7 @@ static bool input_stage(Stage *s, const Module *given, Module **m) {
   doing(s, "text");
   if (!(*m = again(s, given, "input"))) return false;
   if (!call_regions(*m)) return refused(s, FAULT_INPUT, "input");
+  if (!asked(s, "gradients")) return true; /* a stage alone evaluates what it needs */
   doing(s, "input");
   return evaluate(s, *m, EVAL_DOUBLE, NULL, &r) || refused(s, FAULT_INPUT, "input");
 }

@@ -40,6 +40,7 @@ static void progress(void *ctx, const char *stage, const Module *m) {
   static char last[32];
   char first[32];
   (void)ctx, (void)m;
+  if (!strcmp(stage, "evaluation")) return;
   if (isatty(2)) {
     fprintf(stderr, "\r\033[K%.70s ...", stage);
     return;
