@@ -187,9 +187,9 @@ bool bisect_module(const Module *m, const Check *c, Arena *a, Bisect *b) {
   bool ok = find(m, c, b->patience, capture, &b->first);
   if (!ok && b->first.kind != FAULT_INPUT) {
     Module *at = capture && capture->n ? module_reread(a, diags_new(a), arena_strndup(a, capture->text, capture->n)) : NULL;
-    narrow(b, m, at && module_verify(at) ? at : NULL, c, a);
-    if (c->enter) c->enter(c->enter_ctx, "shrinking", b->least);
-    Module *least = shrink_module(b->least, a, b->budget, still, b);
+    narrow(b, m, b->budget > 0 && at && module_verify(at) ? at : NULL, c, a);
+    if (c->enter && b->budget > 0) c->enter(c->enter_ctx, "shrinking", b->least);
+    Module *least = b->budget <= 0 ? NULL : shrink_module(b->least, a, b->budget, still, b);
     Fault f;
     if (least && least != b->least && !check_apart(least, &b->question, patience_for(b, &b->question), &f) && same_fault(&f, &b->fault))
       b->least = least, b->fault = f;

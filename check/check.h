@@ -138,7 +138,7 @@ Module *shrink_module(const Module *m, Arena *a, double seconds, StillFn still, 
 
 /* ---- bisect.c */
 typedef struct Bisect {
-  double patience, budget; /* seconds: for a stage; for all of the shrinking */
+  double patience, budget; /* seconds: for a stage; for shrinking, 0: the module stays as it is */
   Fault first;             /* of the module as given */
   Module *least;           /* the smallest that shows it */
   Check question;          /* what to ask of it */

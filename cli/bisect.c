@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 enum { EXIT_SAME = 0, EXIT_FOUND = 1, BATCH = 2, SEQ = 16 };
-static const double EVALUATOR = 1e8;  /* operations a second, about */
-static const double SMALL = 4e6;      /* operations of one forward pass: some seconds for all stages */
-static const double WARN = 4e7;       /* some minutes */
+static const double EVALUATOR = 1e8; /* operations a second, about */
+static const double SMALL = 2e9;     /* operations of all stages: some 20 seconds */
+static const double WARN = 6e9;
 static const double PATIENCE = 5;     /* seconds for a stage, beside the evaluator's */
 static const double NODE_TIME = 5e-3; /* seconds more for each node */
 static const double SHRINK_TIME = 40; /* seconds */
@@ -120,13 +120,13 @@ static bool ask_model(Ask *q, Compile *c) {
   target[0] = c->target_name;
   q->check.targets = target;
   q->check.ntargets = 1;
-  double flops = sizes_flops(c->model), passes = 6.0 * c->model->nparams + 60; /* forward passes of all stages, about */
+  double work = sizes_work(c->model);
   fprintf(stderr, "%s: batch %" PRId64 ", %" PRId64 " positions, %d params, %.2g operations forward\n", c->model->name,
-          c->model->batch, c->model->time, c->model->nparams, flops);
-  if (flops > WARN) {
+          c->model->batch, c->model->time, c->model->nparams, sizes_flops(c->model));
+  if (work > WARN) {
     const char *sets = sizes_smaller(c, SMALL);
     cli_error("bisect: the evaluator does some %.0e operations a second, so this takes about %.0f minutes.%s%s",
-              EVALUATOR, flops * passes / EVALUATOR / 60 + 1,
+              EVALUATOR, work / EVALUATOR / 60,
               sets ? " Most faults show in a smaller model, too:" : " Smaller dimensions (--set dims.NAME=N) help.",
               sets ? sets : "");
   }
@@ -239,22 +239,19 @@ static bool write_case(Ask *q, const Bisect *b, const char *path) {
 
 static int answer(Ask *q, const Bisect *b, double seconds) {
   const char *path = args_get(q->args, "-o");
-  bool smaller = b->nodes[1] < b->nodes[0] || !q->is_case;
+  if (!path && b->budget > 0) path = "bisect.ir";
   print_headline(&b->first);
   print_text(b->first.text);
-  if (!path && smaller) path = "bisect.ir";
-  if (path && smaller && *b->fault.text && strcmp(b->first.text, b->fault.text)) {
+  if (b->nodes[1] < b->nodes[0]) {
     printf("shrunk from %d nodes to %d:\n", b->nodes[0], b->nodes[1]);
     print_text(b->fault.text);
-  } else if (path) {
-    printf("%d nodes, shrunk from %d\n", b->nodes[1], b->nodes[0]);
   }
   print_ops(b);
   if (path && !write_case(q, b, path)) return EXIT_FOUND;
   if (path) printf("written: %s\n", path);
   printf("again:   ink bisect %s\n", path ? path : q->path);
-  if (path && b->question.only && !strncmp(b->question.only, "pass ", 5))
-    printf("look:    ink diff %s --pass %s\n", path, b->question.only + 5);
+  if (b->question.only && !strncmp(b->question.only, "pass ", 5))
+    printf("look:    ink diff %s --pass %s\n", path ? path : q->path, b->question.only + 5);
   printf("%.1f s\n", seconds);
   return EXIT_FOUND;
 }
@@ -268,7 +265,8 @@ static int nothing(const Fault *f, double seconds) {
 
 static int work(Ask *q) {
   double start = machine_seconds();
-  Bisect b = {.patience = PATIENCE + NODE_TIME * module_nodes(q->mod), .budget = SHRINK_TIME};
+  Bisect b = {.patience = PATIENCE + NODE_TIME * module_nodes(q->mod)};
+  b.budget = q->is_case && !args_get(q->args, "-o") ? 0 : SHRINK_TIME; /* a case is small already */
   q->check.enter = progress;
   bool same = bisect_module(q->mod, &q->check, q->arena, &b);
   progress_end();

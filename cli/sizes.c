@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DIMS = 64, LEAST = 2 };
+enum { DIMS = 64, LEAST = 2, LEAST_LARGE = 32 }; /* a width of a few says little; layers and heads are few */
 
 typedef struct DimValue {
   const char *name;
@@ -19,6 +19,10 @@ double sizes_flops(const Model *m) {
   double sum = 0;
   for (int i = 0; g && i < g->nnodes; i++) sum += node_flops(g, &g->nodes[i]);
   return sum;
+}
+
+double sizes_work(const Model *m) {
+  return sizes_flops(m) * (6.0 * m->nparams + 60);
 }
 
 /* The numbers under `dims:` of the effective specification, which is written one to a line. */
@@ -36,10 +40,10 @@ static int dims_of(Arena *a, const char *spec, DimValue *out) {
   return n;
 }
 
-/* The model's arithmetic with these dimensions; negative: it does not load. */
-static double flops_with(const Compile *c, const DimValue *dim, int n) {
+/* The model's work with these dimensions; negative: it does not load. */
+static double work_with(const Compile *c, const DimValue *dim, int n) {
   Compile t = *c;
-  double flops = -1;
+  double work = -1;
   t.arena = arena_new();
   t.diags = diags_new(t.arena);
   t.sets = NEW_ARRAY(t.arena, const char *, c->nsets + n + 1);
@@ -47,35 +51,35 @@ static double flops_with(const Compile *c, const DimValue *dim, int n) {
   for (int i = 0; i < n; i++)
     if (dim[i].now != dim[i].given)
       t.sets[t.nsets++] = arena_printf(t.arena, "dims.%s=%" PRId64, dim[i].name, dim[i].now);
-  if (compile_run(&t, STAGE_GRAPH)) flops = sizes_flops(t.model);
+  if (compile_run(&t, STAGE_GRAPH)) work = sizes_work(t.model);
   compile_free(&t);
   arena_free(t.arena);
-  return flops;
+  return work;
 }
 
 const char *sizes_smaller(const Compile *c, double most) {
   DimValue dim[DIMS];
   int n = dims_of(c->arena, c->model->effective, dim);
-  double now = sizes_flops(c->model);
+  double now = sizes_work(c->model);
   while (now > most) {
     int best = -1;
     double least = now;
     for (int i = 0; i < n; i++) {
       int64_t was = dim[i].now;
-      if (was / 2 < LEAST) continue;
+      if (was / 2 < (dim[i].given < LEAST_LARGE ? LEAST : LEAST_LARGE)) continue;
       dim[i].now = was / 2;
-      double f = flops_with(c, dim, n);
+      double f = work_with(c, dim, n);
       dim[i].now = was;
       if (f >= 0 && f < 0.99 * least) best = i, least = f;
     }
-    if (best < 0) return NULL;
+    if (best < 0) break;
     dim[best].now /= 2;
     now = least;
   }
   Text t = {0};
   for (int i = 0; i < n; i++)
     if (dim[i].now != dim[i].given) text_add(&t, " --set dims.%s=%" PRId64, dim[i].name, dim[i].now);
-  const char *s = arena_strdup(c->arena, t.s ? t.s : "");
+  const char *s = t.n ? arena_strdup(c->arena, t.s) : NULL;
   text_free(&t);
   return s;
 }
