@@ -60,9 +60,10 @@ typedef struct Native {
 bool native_open(Native *n, Module *m, const Target *t, const Lowering *lower, Arena *a, Diags *d);
 void native_close(Native *n);
 bool native_runs(const Target *t); /* has this machine what the target needs? */
-/* One region's kernel: all `threads` in turn, in reverse order, outputs full of NaN before. */
-void native_kernel(const Native *n, const Graph *region, const Tensor *in, const Binding *bind, int nbind, int threads,
-                   Tensor *out);
+/* One region's kernel: all `threads` in turn, in reverse order, outputs full of NaN before. Returns NULL, or what it wrote to that is
+ * not its own. */
+const char *native_kernel(const Native *n, const Graph *region, const Tensor *in, const Binding *bind, int nbind,
+                          int threads, Tensor *out);
 /* A main graph's list on an engine with that many threads. */
 bool native_list(const Native *n, const Graph *g, const Tensor *in, const Binding *bind, int nbind, int threads,
                  Tensor *out, Diags *d);

@@ -171,7 +171,7 @@ bool check_gradients(const Graph *forward, const PassInfo *training, const Check
     f->kind = FAULT_PASS;
     f->said = true;
     diags_render(x.d, &t);
-    snprintf(f->text, sizeof f->text, "%s", t.n ? t.s : "no diagnostic says why");
+    snprintf(f->text, sizeof f->text, "%s", t.n ? t.s : "it gives up, and no diagnostic says why");
     text_free(&t);
   }
   arena_free(x.a);

@@ -43,16 +43,41 @@ static size_t bytes_of(const Tensor *t) {
   return 4 * (size_t)type_elements(t->type);
 }
 
+/* What is allocated for so many bytes: at least 64 more, which must stay as they are. */
+static size_t room_for(size_t bytes) {
+  return (bytes + 127) / 64 * 64;
+}
+
 /* 64-byte aligned, every byte 0xff: NaNs, and indices that are out of range. */
 static void *dirty(size_t bytes) {
-  size_t room = (bytes + 127) / 64 * 64;
+  size_t room = room_for(bytes);
   void *p = aligned_alloc(64, room);
   if (!p) abort();
   return memset(p, 0xff, room);
 }
 
-void native_kernel(const Native *n, const Graph *region, const Tensor *in, const Binding *bind, int nbind, int threads,
-                   Tensor *out) {
+static bool written_past(const void *p, size_t bytes) {
+  const unsigned char *s = p;
+  for (size_t i = bytes; i < room_for(bytes); i++)
+    if (s[i] != 0xff) return true;
+  return false;
+}
+
+/* What the kernel wrote to that is not its own; NULL: nothing. */
+static const char *strayed(const Graph *region, const Tensor *in, const Tensor *out, void *const *buf) {
+  for (int i = 0; i < region->ninputs; i++) {
+    bool updated = false;
+    for (int o = 0; o < region->noutputs; o++) updated = updated || buf[region->ninputs + o] == buf[i];
+    if (written_past(buf[i], bytes_of(&in[i]))) return "writes past the end of an input";
+    if (!updated && memcmp(buf[i], in[i].data, bytes_of(&in[i]))) return "writes into an input";
+  }
+  for (int o = 0; o < region->noutputs; o++)
+    if (written_past(buf[region->ninputs + o], bytes_of(&out[o]))) return "writes past the end of an output";
+  return NULL;
+}
+
+const char *native_kernel(const Native *n, const Graph *region, const Tensor *in, const Binding *bind, int nbind,
+                          int threads, Tensor *out) {
   int at = kmodule_find(n->km, region->name), nargs = region->ninputs + region->noutputs;
   const Kernel *k = n->km->kernels[at];
   void **buf = calloc((size_t)nargs + 1, sizeof *buf), *scratch = dirty((size_t)k->scratch);
@@ -71,6 +96,8 @@ void native_kernel(const Native *n, const Graph *region, const Tensor *in, const
     memset(scratch, 0xff, (size_t)k->scratch);
     n->kernels[at](buf, ints, t, threads, scratch);
   }
+  const char *wrong = strayed(region, in, out, buf);
+  if (written_past(scratch, (size_t)k->scratch)) wrong = "writes past the end of its scratch";
   for (int o = 0; o < region->noutputs; o++) memcpy(out[o].data, buf[region->ninputs + o], bytes_of(&out[o]));
   for (int i = 0; i < nargs; i++) {
     bool shared = false;
@@ -79,6 +106,7 @@ void native_kernel(const Native *n, const Graph *region, const Tensor *in, const
   }
   free(buf);
   free(scratch);
+  return wrong;
 }
 
 static bool run(Engine *e, const Native *n, const Graph *g, const Tensor *in, const Binding *bind, int nbind,

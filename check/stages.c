@@ -72,7 +72,7 @@ static bool fault(Stage *s, FaultKind kind, const char *where, const char *fmt, 
 static bool refused(Stage *s, FaultKind kind, const char *where) {
   Text t = {0};
   diags_render(s->d, &t);
-  fault(s, kind, where, "%s", t.n ? t.s : "no diagnostic says why");
+  fault(s, kind, where, "%s", t.n ? t.s : "it gives up, and no diagnostic says why");
   s->f->said = true;
   text_free(&t);
   return false;
@@ -292,7 +292,8 @@ static bool try_kernel(void *ctx, const Graph *g, const Node *n, const Tensor *a
   for (int i = 0; i < LEN(threads); i++) {
     Tensor *out = NEW_ARRAY(s->a, Tensor, r->noutputs + 1);
     for (int o = 0; o < r->noutputs; o++) out[o] = tensor_new(s->a, res[o].type, EVAL_EXACT);
-    native_kernel(k->n, r, arg, k->bind, k->nbind, threads[i], out);
+    const char *wrong = native_kernel(k->n, r, arg, k->bind, k->nbind, threads[i], out);
+    if (wrong) return fault(s, FAULT_KERNEL, r->name, "@%s %s (%d threads, %s)", r->name, wrong, threads[i], k->t->name);
     for (int o = 0; o < r->noutputs; o++) {
       char text[500];
       if (!bits_differ(s, text, sizeof text, r->name, r->outputs[o].name, &out[o], &res[o])) continue;

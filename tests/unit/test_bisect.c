@@ -257,6 +257,17 @@ static bool swapped(const Graph *region, const Target *t, KModule *into, Lowered
   return lower_region(g, t, into, out);
 }
 
+/* A kernel for 32 elements where there are 24. */
+static bool too_long(const Graph *region, const Target *t, KModule *into, Lowered *out) {
+  Graph *g = NEW(region->mod->arena, Graph);
+  *g = *region;
+  g->types = NEW_ARRAY(region->mod->arena, Type, region->nvals);
+  memcpy(g->types, region->types, sizeof *g->types * (size_t)region->nvals);
+  for (int v = 1; v < g->nvals; v++)
+    if (g->types[v].rank) g->types[v].dim[0].n = 32;
+  return lower_region(g, t, into, out);
+}
+
 /* Every output may take the place of the first input, whoever else reads that. */
 static RegionAlias careless(const Graph *region, int output, int input) {
   RegionAlias own = region_alias(region, output, input);
@@ -294,6 +305,19 @@ Test(bisect, kernel) {
   cr_assert(b.least->graphs[0]->region != NULL);
   cr_assert(le(int, module_nodes(b.least), 2));
   shows_again(NULL);
+}
+
+Test(bisect, kernel_writes_past_its_output) {
+  static const Lowering lower = {too_long, NULL, region_alias};
+  static const char negate[] = "module \"m\"\n"
+                               "graph @main(%x: f32[24] data) {\n"
+                               "  %1 = neg %x : f32[24]\n"
+                               "  return y=%1\n"
+                               "}\n";
+  if (!runs_here()) cr_skip("this machine runs no AVX2");
+  cr_assert(not(bisect_lowering(negate, &lower)));
+  cr_assert(eq(int, b.first.kind, FAULT_KERNEL), "%s", b.first.text);
+  cr_assert(strstr(b.first.text, "past the end of an output") != NULL, "%s", b.first.text);
 }
 
 Test(bisect, program) {
