@@ -30,6 +30,22 @@ bool fs_is_dir(const char *path) {
   return !stat(path, &st) && S_ISDIR(st.st_mode);
 }
 
+bool fs_failed(Report *err, const char *what, const char *path, int error) {
+  const char *help = "";
+  if (error == ENOSPC || error == EDQUOT) help = "; make room there";
+  if (error == EROFS || error == EACCES || error == EPERM) help = "; it must be writable for this user";
+  if (error == EIO) help = "; the disk fails, look at the system's log";
+  return report_add(err, "cannot %s %s: %s%s", what, path, strerror(error), help);
+}
+
+/* The folder that holds `path`. */
+static bool sync_parent(const char *path, Report *err) {
+  char parent[FS_PATH];
+  const char *slash = strrchr(path, '/');
+  snprintf(parent, sizeof(parent), "%.*s", (int)(slash ? slash - path : 0), path);
+  return fs_sync_dir(!slash ? "." : slash == path ? "/" : parent, err);
+}
+
 bool fs_mkdirs(const char *path, Report *err) {
   char part[FS_PATH];
   size_t n = strlen(path);
@@ -39,8 +55,10 @@ bool fs_mkdirs(const char *path, Report *err) {
     if (part[i] != '/' && part[i]) continue;
     char c = part[i];
     part[i] = 0;
-    if (mkdir(part, 0777) && errno != EEXIST)
-      return report_add(err, "cannot make the folder %s: %s", part, strerror(errno));
+    bool made = !mkdir(part, 0777);
+    if (!made && errno != EEXIST) return fs_failed(err, "make the folder", part, errno);
+    /* The last one's name even when it is there: who made it may have been killed before this. */
+    if ((made || !c) && !sync_parent(part, err)) return false;
     part[i] = c;
   }
   return fs_is_dir(path) || report_add(err, "%s is not a folder", path);
@@ -48,9 +66,10 @@ bool fs_mkdirs(const char *path, Report *err) {
 
 bool fs_sync_dir(const char *path, Report *err) {
   int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0 && errno == EACCES) return true; /* a folder that one may not read cannot be synced by any means */
   if (fd < 0) return report_add(err, "cannot open %s: %s", path, strerror(errno));
   bool ok = !fsync(fd) || errno == EINVAL; /* some file systems cannot sync a folder */
-  if (!ok) report_add(err, "cannot sync %s: %s", path, strerror(errno));
+  if (!ok) fs_failed(err, "sync", path, errno);
   close(fd);
   return ok;
 }
@@ -62,10 +81,27 @@ bool fs_remove_flat(const char *dir, Report *err) {
   for (int i = 0; ok && i < l.n; i++) {
     char path[FS_PATH];
     ok = fs_join(path, dir, l.name[i], err);
-    if (ok && unlink(path)) ok = report_add(err, "cannot remove %s: %s", path, strerror(errno));
+    if (ok && unlink(path)) ok = fs_failed(err, "remove", path, errno);
   }
   fs_list_free(&l);
-  if (ok && rmdir(dir)) ok = report_add(err, "cannot remove %s: %s", dir, strerror(errno));
+  if (ok && rmdir(dir)) ok = fs_failed(err, "remove", dir, errno);
+  return ok;
+}
+
+bool fs_rename(const char *dir, const char *from, const char *to, Report *err) {
+  char a[FS_PATH], b[FS_PATH];
+  if (!fs_join(a, dir, from, err) || !fs_join(b, dir, to, err)) return false;
+  return (!rename(a, b) || fs_failed(err, "write", b, errno)) && fs_sync_dir(dir, err);
+}
+
+bool fs_replace(const char *dir, const char *name, const void *bytes, size_t n, Report *err) {
+  char aside[256], path[FS_PATH];
+  snprintf(aside, sizeof(aside), ".tmp-%s", name);
+  FsWriter *w = fs_join(path, dir, aside, err) ? fs_writer_replace(dir, aside, err) : NULL;
+  if (!w) return false;
+  fs_writer_add(w, bytes, n);
+  bool ok = fs_writer_close(w, NULL, err) && fs_rename(dir, aside, name, err);
+  if (!ok) unlink(path); /* a full disk should not stay full */
   return ok;
 }
 
@@ -200,7 +236,7 @@ static FsWriter *writer_open(const char *dir, const char *name, int how, Report 
   if (!fs_join(w->path, dir, name, err))
     w->fd = -1;
   else if ((w->fd = open(w->path, O_WRONLY | O_CREAT | O_CLOEXEC | how, 0666)) < 0)
-    report_add(err, "cannot write %s: %s", w->path, strerror(errno));
+    fs_failed(err, "write", w->path, errno);
   if (w->fd < 0) {
     XXH3_freeState(w->hash);
     free(w);
@@ -247,7 +283,7 @@ bool fs_writer_close(FsWriter *w, uint64_t *hash, Report *err) {
   if (!w->error && fsync(w->fd)) w->error = errno;
   if (close(w->fd) && !w->error) w->error = errno;
   if (hash) *hash = XXH3_64bits_digest(w->hash);
-  bool ok = !w->error || report_add(err, "cannot write %s: %s", w->path, strerror(w->error));
+  bool ok = !w->error || fs_failed(err, "write", w->path, w->error);
   XXH3_freeState(w->hash);
   free(w);
   return ok;

@@ -10,8 +10,15 @@ enum { FS_PATH = 4096 };
 bool fs_join(char out[FS_PATH], const char *dir, const char *name, Report *err);
 bool fs_exists(const char *path);
 bool fs_is_dir(const char *path);
-bool fs_mkdirs(const char *path, Report *err); /* like mkdir -p */
+/* Like mkdir -p; the names of the folders made are synced, for a folder whose name is lost takes all in it along. */
+bool fs_mkdirs(const char *path, Report *err);
 bool fs_sync_dir(const char *path, Report *err);
+/* Renames within a folder and syncs it: after a crash there is the one name or the other, later the new one for sure. */
+bool fs_rename(const char *dir, const char *from, const char *to, Report *err);
+/* DIR/NAME with these bytes: written aside as .tmp-NAME, synced, renamed. A crash leaves the old file or the new one. */
+bool fs_replace(const char *dir, const char *name, const void *bytes, size_t n, Report *err);
+/* "cannot WHAT PATH: ...", and what to do about it. False. */
+bool fs_failed(Report *err, const char *what, const char *path, int error);
 /* Removes a folder of plain files; refuses to descend. True when it is gone. */
 bool fs_remove_flat(const char *dir, Report *err);
 
