@@ -1,12 +1,14 @@
 /* metrics.jsonl and the progress line.
  *
- * Each line of metrics.jsonl is written by one write(), so a killed run leaves whole lines but perhaps the last. Losses
- * carry nine digits: two runs are alike to the last bit of f32 when these texts are alike. */
+ * Each line of metrics.jsonl is written by one write(), so a killed run leaves whole lines but perhaps the last. A loss of
+ * power may leave anything behind the lines that were synced, which are those up to the newest checkpoint. Losses carry nine
+ * digits: two runs are alike to the last bit of f32 when these texts are alike. */
 #include "runtime/metrics.h"
 #include "runtime/machine.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,30 +20,37 @@ struct Metrics {
   char path[FS_PATH];
 };
 
-/* Rewrites the file without the lines that are past `keep_to` or torn. Aside and renamed: a kill here loses nothing. */
+/* The history as read so far: a line is part of it when it is a whole JSON object of a step that comes next. */
+typedef struct History {
+  int64_t step, val; /* of the last line of a step, of an evaluation */
+} History;
+
+static bool history_takes(History *h, const char *line, size_t n, int64_t keep_to) {
+  json_t *v = json_loadb(line, n, JSON_REJECT_DUPLICATES, NULL), *step = json_object_get(v, "step");
+  int64_t at = json_is_integer(step) ? json_integer_value(step) : -1;
+  int64_t *last = json_object_get(v, "loss") ? &h->step : &h->val;
+  bool ok = at > *last && at <= keep_to && line[n - 1] == '\n';
+  if (ok) *last = at;
+  json_decref(v);
+  return ok;
+}
+
+/* Rewrites the file without the lines that are past `keep_to`, torn or twice; makes it when it is not there. Aside and
+ * renamed: a crash here loses nothing. */
 static bool cut(const char *run, const char *path, int64_t keep_to, Report *err) {
-  char aside[FS_PATH];
-  if (!fs_join(aside, run, ".metrics.tmp", err)) return false;
+  static const char aside[] = ".tmp-metrics.jsonl";
   FILE *in = fopen(path, "r");
-  if (!in) return errno == ENOENT || report_add(err, "cannot read %s: %s", path, strerror(errno));
-  FILE *out = fopen(aside, "w");
-  if (!out) {
-    fclose(in);
-    return report_add(err, "cannot write %s: %s", aside, strerror(errno));
-  }
+  if (!in && errno != ENOENT) return report_add(err, "cannot read %s: %s", path, strerror(errno));
+  FsWriter *out = fs_writer_replace(run, aside, err);
+  History h = {-1, -1};
   char *line = NULL;
   size_t cap = 0;
-  for (ssize_t n; (n = getline(&line, &cap, in)) > 0;) {
-    int64_t step;
-    if (n > 2 && line[n - 1] == '\n' && line[n - 2] == '}' && sscanf(line, "{\"step\": %" SCNd64, &step) == 1 &&
-        step <= keep_to)
-      fwrite(line, 1, (size_t)n, out);
-  }
+  for (ssize_t n; in && out && (n = getline(&line, &cap, in)) > 0;)
+    if (history_takes(&h, line, (size_t)n, keep_to)) fs_writer_add(out, line, (size_t)n);
+  bool ok = !in || !ferror(in) || report_add(err, "cannot read %s: %s", path, strerror(errno));
   free(line);
-  fclose(in);
-  bool ok = !fflush(out) && !fsync(fileno(out));
-  ok = !fclose(out) && ok && !rename(aside, path);
-  return ok || report_add(err, "cannot rewrite %s: %s", path, strerror(errno));
+  if (in) fclose(in);
+  return out && fs_writer_close(out, NULL, err) && ok && fs_rename(run, aside, "metrics.jsonl", err);
 }
 
 Metrics *metrics_open(const char *run, int64_t keep_to, Report *err) {
@@ -53,7 +62,7 @@ Metrics *metrics_open(const char *run, int64_t keep_to, Report *err) {
   bool ok = fs_join(m->path, run, "metrics.jsonl", err) && cut(run, m->path, keep_to, err);
   m->fd = ok ? open(m->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
   if (m->fd >= 0) return m;
-  if (ok) report_add(err, "cannot write %s: %s", m->path, strerror(errno));
+  if (ok) fs_failed(err, "write", m->path, errno);
   free(m);
   return NULL;
 }
@@ -65,11 +74,16 @@ void metrics_close(Metrics *m) {
 }
 
 bool metrics_sync(Metrics *m, Report *err) {
-  return !fsync(m->fd) || report_add(err, "cannot sync %s: %s", m->path, strerror(errno));
+  return !fsync(m->fd) || fs_failed(err, "sync", m->path, errno);
 }
 
 static bool put(Metrics *m, const char *line, int n, Report *err) {
-  return write(m->fd, line, (size_t)n) == n || report_add(err, "cannot write %s: %s", m->path, strerror(errno));
+  while (n > 0) { /* once around, but on a disk that is full */
+    ssize_t r = write(m->fd, line, (size_t)n);
+    if (r < 0 && errno != EINTR) return fs_failed(err, "write", m->path, errno);
+    if (r > 0) line += r, n -= (int)r;
+  }
+  return true;
 }
 
 bool metrics_step(Metrics *m, const StepMetrics *s, Report *err) {
