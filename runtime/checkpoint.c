@@ -1,12 +1,14 @@
 /* Writing checkpoints. The order of operations is the guarantee:
  *
- *   1. checkpoints/.tmp-step-N/ gets every file, each synced; state.json comes last and holds the others' checksums
+ *   1. the run folder's own name and that of checkpoints/ are synced when they are made (fs_mkdirs);
+ *   2. checkpoints/.tmp-step-N/ gets every file, each synced; state.json comes last and holds the others' checksums
  *      (XXH3) and its own;
- *   2. the folder is synced, renamed to step-N, and checkpoints/ is synced;
- *   3. `latest` is a new symlink renamed over the old one;
- *   4. only then do checkpoints beyond the newest K go, each renamed out of the way before its files are removed.
+ *   3. the folder is synced, renamed to step-N, and checkpoints/ is synced: from here on the checkpoint is saved;
+ *   4. `latest` is a new symlink renamed over the old one, and checkpoints/ is synced;
+ *   5. only then do checkpoints beyond the newest K go, each renamed out of the way before its files are removed.
  *
- * A kill between any two system calls leaves the last whole checkpoint loadable. Reading is in checkpoint_load.c. */
+ * A kill or a loss of power between any two system calls leaves the last saved checkpoint loadable; tests/crash cuts
+ * between all of them. Reading is in checkpoint_load.c. */
 #include "runtime/checkpoint.h"
 #include "ink/base.h"
 #include "runtime/checkpoint_files.h"
@@ -226,17 +228,16 @@ static bool remove_step(const char *folder, int64_t step, Report *err) {
   snprintf(name, sizeof(name), ".old-step-%" PRId64, step);
   if (!fs_join(to, folder, name, err)) return false;
   if (fs_exists(to) && !fs_remove_flat(to, err)) return false;
-  if (rename(from, to)) return report_add(err, "cannot rename %s: %s", from, strerror(errno));
+  if (rename(from, to)) return fs_failed(err, "rename", from, errno);
   return fs_remove_flat(to, err);
 }
 
 static bool point_latest(const char *folder, const char *name, Report *err) {
-  char aside[FS_PATH], latest[FS_PATH];
-  if (!fs_join(aside, folder, ".tmp-latest", err) || !fs_join(latest, folder, "latest", err)) return false;
+  char aside[FS_PATH];
+  if (!fs_join(aside, folder, ".tmp-latest", err)) return false;
   unlink(aside);
-  if (symlink(name, aside) || rename(aside, latest))
-    return report_add(err, "cannot set %s: %s", latest, strerror(errno));
-  return true;
+  if (symlink(name, aside)) return fs_failed(err, "write", aside, errno);
+  return fs_rename(folder, ".tmp-latest", "latest", err);
 }
 
 static bool prune(const char *folder, int64_t keep, Report *err) {
@@ -256,7 +257,7 @@ bool checkpoint_save(Engine *e, const RunState *s, const char *run, const char *
   if (!fs_join(folder, run, "checkpoints", err) || !fs_mkdirs(folder, err)) return false;
   if (!fs_join(aside, folder, tmp, err) || !fs_join(final, folder, name, err)) return false;
   if (fs_exists(aside) && !fs_remove_flat(aside, err)) return false;
-  if (!fs_mkdirs(aside, err)) return false;
+  if (mkdir(aside, 0777)) return fs_failed(err, "make the folder", aside, errno);
   Writing w = {aside, json_object(), err};
   bool ok = weights_save(e, aside, 0, record, &w, err) && write_state(e, &w) && write_program_files(&w, p) &&
             copy_tokenizer(&w, data_dir) && write_description(&w, p, s) && fs_sync_dir(aside, err);
@@ -268,20 +269,37 @@ bool checkpoint_save(Engine *e, const RunState *s, const char *run, const char *
     return false;
   }
   if (fs_exists(final) && !remove_step(folder, s->step, err)) return false;
-  if (rename(aside, final)) return report_add(err, "cannot rename %s: %s", aside, strerror(errno));
-  return fs_sync_dir(folder, err) && point_latest(folder, name, err) && fs_sync_dir(folder, err) &&
-         prune(folder, s->set.ckpt_keep, err);
+  return fs_rename(folder, tmp, name, err) && point_latest(folder, name, err) && prune(folder, s->set.ckpt_keep, err);
+}
+
+bool checkpoint_settle(const char *run, int64_t step, int64_t keep, Report *err) {
+  char folder[FS_PATH], path[FS_PATH], name[64], now[64] = "";
+  snprintf(name, sizeof(name), "step-%" PRId64, step);
+  if (!fs_join(folder, run, "checkpoints", err) || !fs_join(path, folder, "latest", err)) return false;
+  ssize_t n = readlink(path, now, sizeof(now) - 1);
+  now[n > 0 ? n : 0] = 0;
+  return prune(folder, keep, err) && (!strcmp(now, name) || point_latest(folder, name, err));
+}
+
+/* Names that this program gives to what it has not finished, or is about to remove. */
+static bool is_leftover(const char *name) {
+  return !strncmp(name, ".tmp-", 5) || !strncmp(name, ".old-step-", 10);
+}
+
+static void clean_folder(const char *folder, Report *ignored) {
+  char path[FS_PATH];
+  FsList names = {0};
+  if (fs_is_dir(folder) && fs_list_dir(&names, folder, ignored))
+    for (int i = 0; i < names.n; i++)
+      if (is_leftover(names.name[i]) && fs_join(path, folder, names.name[i], ignored) && unlink(path))
+        fs_remove_flat(path, ignored);
+  fs_list_free(&names);
 }
 
 void checkpoint_clean(const char *run) {
-  char folder[FS_PATH], path[FS_PATH];
-  FsList names = {0};
+  char folder[FS_PATH];
   Report ignored = {0};
-  if (fs_join(folder, run, "checkpoints", &ignored) && fs_is_dir(folder) && fs_list_dir(&names, folder, &ignored))
-    for (int i = 0; i < names.n; i++)
-      if ((!strncmp(names.name[i], ".tmp-step-", 10) || !strncmp(names.name[i], ".old-step-", 10)) &&
-          fs_join(path, folder, names.name[i], &ignored))
-        fs_remove_flat(path, &ignored);
-  fs_list_free(&names);
+  clean_folder(run, &ignored);
+  if (fs_join(folder, run, "checkpoints", &ignored)) clean_folder(folder, &ignored);
   report_free(&ignored);
 }

@@ -27,6 +27,8 @@ typedef enum { CHECKPOINT_NONE, CHECKPOINT_LOADED, CHECKPOINT_FAILED } Checkpoin
  * there are only damaged ones. */
 CheckpointResult checkpoint_load(Engine *e, RunState *s, const char *run, Report *notes, Report *err);
 
-/* Removes what a killed run left half-made. */
+/* Removes what a killed run left half-made, in the run folder and in checkpoints/. */
 void checkpoint_clean(const char *run);
+/* Ends what a crash kept the run from ending: `latest` shows the checkpoint of `step`, and those beyond `keep` are gone. */
+bool checkpoint_settle(const char *run, int64_t step, int64_t keep, Report *err);
 #endif
