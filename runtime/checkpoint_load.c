@@ -1,22 +1,37 @@
 /* Reading checkpoints: the newest whole one.
  *
- * A checkpoint is looked at in three sweeps. First state.json: its own checksum. Second every file it lists: present, and
- * of the checksum listed. A failure so far means damage: the folder is set aside and the next older one is tried. Third the
- * meaning: format version, spec hash, tensors. A failure there is no damage but another program or a newer ink, and it is
- * refused, for an older checkpoint would be no better. Parameters are written only after all that. */
+ * A checkpoint is looked at in four sweeps. First state.json: its own checksum. Second its format version: all formats keep
+ * that key and that checksum as they are, and nothing else need be as this program knows it. Third every file it lists:
+ * present, and of the checksum listed. Fourth the meaning: spec hash, position, tensors. A failure of the first or the
+ * third means damage: the folder is set aside and the next older one is tried. All other failures (a newer ink, another
+ * program, a file that this user may not read) are no damage, and the run is refused, for an older checkpoint would be no
+ * better. Parameters are written only after all that. */
 #include "runtime/checkpoint.h"
 #include "runtime/checkpoint_files.h"
 #include "runtime/safetensors.h"
 #include "runtime/weights.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { STATE_LIMIT = 16 << 20 };
+
+typedef enum { WHOLE, DAMAGED, REFUSED } Health;
+
+/* A file that could not be read: not there is damage; there, but kept from this user or by a failing disk, is none. */
+static Health judge_unread(const char *path) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  char byte;
+  bool refused = fd < 0 ? errno != ENOENT && errno != ENOTDIR : read(fd, &byte, 1) < 0 && errno == EIO;
+  if (fd >= 0) close(fd);
+  return refused ? REFUSED : DAMAGED;
+}
 
 static const char *last_mark(const char *text) {
   const char *found = NULL;
@@ -24,44 +39,66 @@ static const char *last_mark(const char *text) {
   return found;
 }
 
-/* state.json as an object, its checksum right; else NULL with the reason. */
-static json_t *read_state(const char *dir, Report *why) {
+/* state.json as an object, when its checksum is right. */
+static Health read_state(const char *dir, json_t **root, Report *why) {
   char path[FS_PATH];
   size_t n;
-  char *text = fs_join(path, dir, "state.json", why) ? fs_read(path, STATE_LIMIT, &n, why) : NULL;
-  if (!text) return NULL;
-  json_t *root = NULL;
+  *root = NULL;
+  if (!fs_join(path, dir, "state.json", why)) return REFUSED;
+  char *text = fs_read(path, STATE_LIMIT, &n, why);
+  if (!text) return judge_unread(path);
   const char *mark = strlen(text) == n ? last_mark(text) : NULL;
   char want[32];
   if (mark) snprintf(want, sizeof(want), "%016" PRIx64 "\"\n}\n", fs_hash(text, (size_t)(mark - text)));
   json_error_t e;
   if (!mark || strcmp(mark + strlen(STATE_MARK), want))
     report_add(why, "state.json does not have the checksum it states");
-  else if (!(root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e)))
+  else if (!(*root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e)))
     report_add(why, "state.json:%d: %s", e.line, e.text);
   free(text);
-  return root;
+  return *root ? WHOLE : DAMAGED;
+}
+
+static Health check_format(const json_t *root, Report *why) {
+  json_int_t format = json_integer_value(json_object_get(root, "format"));
+  if (format >= 1 && format <= CHECKPOINT_FORMAT) return WHOLE;
+  report_add(why,
+             "state.json: checkpoint format %" JSON_INTEGER_FORMAT
+             "; this program reads format %d: build it with a newer ink",
+             format, CHECKPOINT_FORMAT);
+  return REFUSED;
 }
 
 /* Every file that state.json lists is there, byte for byte. */
-static bool check_files(const char *dir, const json_t *root, Report *why) {
+static Health check_files(const char *dir, const json_t *root, Report *why) {
   json_t *files = json_object_get(root, "files"), *v;
   const char *name;
-  bool ok = json_object_size(files) > 0 || report_add(why, "state.json lists no files");
+  Health health = WHOLE;
+  if (!json_object_size(files)) {
+    report_add(why, "state.json lists no files");
+    return DAMAGED;
+  }
   json_object_foreach(files, name, v) {
     char path[FS_PATH], have[24];
     FsMap m;
-    if (strchr(name, '/') || !json_is_string(v)) return report_add(why, "state.json lists something that is no file");
-    if (!fs_join(path, dir, name, why) || !fs_map(&m, path, why)) {
-      ok = false;
+    if (strchr(name, '/') || !json_is_string(v)) {
+      report_add(why, "state.json lists something that is no file");
+      return DAMAGED;
+    }
+    if (!fs_join(path, dir, name, why)) return REFUSED;
+    if (!fs_map(&m, path, why)) {
+      Health h = judge_unread(path);
+      if (h > health) health = h;
       continue;
     }
     snprintf(have, sizeof(have), "%016" PRIx64, fs_hash(m.at ? (const void *)m.at : "", m.n));
     fs_unmap(&m);
-    if (strcmp(have, json_string_value(v)))
-      ok = report_add(why, "%s does not have the checksum it was written with", name);
+    if (strcmp(have, json_string_value(v))) {
+      report_add(why, "%s does not have the checksum it was written with", name);
+      if (health == WHOLE) health = DAMAGED;
+    }
   }
-  return ok;
+  return health;
 }
 
 static double number_or_nan(const json_t *v) {
@@ -70,12 +107,6 @@ static double number_or_nan(const json_t *v) {
 
 /* The meaning of a state.json that is whole. Sets *s, its settings on top. */
 static bool read_meaning(const Program *p, const char *dir, const json_t *root, RunState *s, Report *err) {
-  json_int_t format = json_integer_value(json_object_get(root, "format"));
-  if (format > CHECKPOINT_FORMAT || format < 1)
-    return report_add(err,
-                      "%s has checkpoint format %" JSON_INTEGER_FORMAT
-                      "; this program reads format %d: build it with a newer ink",
-                      dir, format, CHECKPOINT_FORMAT);
   char own[24];
   snprintf(own, sizeof(own), "%016" PRIx64, p->h->spec_hash);
   const char *hash = json_string_value(json_object_get(root, "spec_hash"));
@@ -163,23 +194,24 @@ CheckpointResult checkpoint_load(Engine *e, RunState *s, const char *run, Report
     snprintf(name, sizeof(name), "step-%" PRId64, steps[i]);
     if (!fs_join(dir, folder, name, err)) break;
     Report why = {0};
-    json_t *root = read_state(dir, &why);
-    if (!root || !check_files(dir, root, &why)) {
+    json_t *root;
+    Health health = read_state(dir, &root, &why);
+    if (health == WHOLE) health = check_format(root, &why);
+    if (health == WHOLE) health = check_files(dir, root, &why);
+    if (health == DAMAGED) {
       report_add(notes, "%s is damaged and not loaded:\n%s", dir, why.text ? why.text : "");
       set_aside(dir, notes);
-      report_free(&why);
-      json_decref(root);
-      result = CHECKPOINT_FAILED;
-      continue;
-    }
-    report_free(&why);
-    bool ok = read_meaning(engine_program(e), dir, root, s, err) && weights_load(e, dir, err) &&
+    } else if (health == REFUSED)
+      report_add(err, "%s is not loaded:\n%s", dir, why.text ? why.text : "");
+    bool ok = health == WHOLE && read_meaning(engine_program(e), dir, root, s, err) && weights_load(e, dir, err) &&
               load_state_tensors(e, dir, err);
     result = ok ? CHECKPOINT_LOADED : CHECKPOINT_FAILED;
+    report_free(&why);
     json_decref(root);
-    break;
+    if (health != DAMAGED) break;
   }
-  if (result == CHECKPOINT_FAILED && err->lines == before) report_add(err, "no checkpoint in %s is whole", folder);
+  if (result == CHECKPOINT_FAILED && err->lines == before)
+    report_add(err, "no checkpoint in %s is whole: put one back that is, or start anew with another --run", folder);
   free(steps);
   return result;
 }
