@@ -77,6 +77,8 @@ static int fail(App *a, int status) {
   progress_break(&a->progress);
   show(stderr, "error: ", &a->err);
   if (a->check) show(stderr, "", &a->check->text);
+  if (a->metrics && a->saved >= 0)
+    fprintf(stderr, "the newest checkpoint is of step %" PRId64 "; --resume goes on from it\n", a->saved);
   return status;
 }
 
@@ -100,8 +102,10 @@ static bool take_run_folder(App *a) {
                       run);
   if (!fs_join(path, run, ".lock", &a->err)) return false;
   a->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (a->lock < 0) return report_add(&a->err, "cannot write %s: %s", path, strerror(errno));
-  if (flock(a->lock, LOCK_EX | LOCK_NB)) return report_add(&a->err, "another process is training in %s", run);
+  if (a->lock < 0) return fs_failed(&a->err, "write", path, errno);
+  if (flock(a->lock, LOCK_EX | LOCK_NB))
+    return errno == EWOULDBLOCK ? report_add(&a->err, "another process is training in %s", run)
+                                : fs_failed(&a->err, "lock", path, errno);
   checkpoint_clean(run);
   return true;
 }
@@ -121,7 +125,7 @@ static bool start_state(App *a) {
     a->saved = a->state.step;
     fprintf(stderr, "going on from step %" PRId64 " of %s\n", a->state.step, a->opt.run);
     if (a->opt.init) fprintf(stderr, "note: --init is not used, for the run has a checkpoint\n");
-    return true;
+    return a->lock < 0 || checkpoint_settle(a->opt.run, a->saved, a->state.set.ckpt_keep, &a->err);
   }
   if (a->opt.resume) fprintf(stderr, "note: %s has no checkpoint yet; starting at step 0\n", a->opt.run);
   init_params(a->e, (uint64_t)a->state.set.seed);
@@ -218,12 +222,16 @@ static bool evaluate(App *a) {
 
 /* The sample of this moment, into a file of the run folder. */
 static bool sample(App *a, const char *name) {
-  char path[FS_PATH];
-  if (!a->opt.sample || !fs_join(path, a->opt.run, name, &a->err)) return true;
-  FILE *out = fopen(path, "w");
-  if (!out) return report_add(&a->err, "cannot write %s: %s", path, strerror(errno));
-  bool ok = sampler_run(a->e, a->names, a->opt.sample, TEMPERATURE, (uint64_t)a->state.set.seed, out, &a->err);
-  return !fclose(out) && ok;
+  char *text = NULL;
+  size_t n = 0;
+  if (!a->opt.sample) return true;
+  FILE *out = open_memstream(&text, &n);
+  bool ok = out != NULL || report_add(&a->err, "out of memory");
+  ok = ok && sampler_run(a->e, a->names, a->opt.sample, TEMPERATURE, (uint64_t)a->state.set.seed, out, &a->err);
+  if (out && fclose(out)) ok = report_add(&a->err, "out of memory");
+  ok = ok && fs_replace(a->opt.run, name, text, n, &a->err);
+  free(text);
+  return ok;
 }
 
 static void print_sample(App *a, const char *name, int64_t step) {
@@ -271,11 +279,7 @@ static int train(App *a) {
   engine_profile(a->e, a->opt.profile);
   while (t->step < t->set.steps && !stop_wanted) {
     StepMetrics m;
-    if (!one_step(a, &m)) {
-      int status = fail(a, EXIT_FAILED);
-      if (a->saved >= 0) fprintf(stderr, "the newest checkpoint is of step %" PRId64 "\n", a->saved);
-      return status;
-    }
+    if (!one_step(a, &m)) return fail(a, EXIT_FAILED);
   }
   engine_profile(a->e, false);
   if (!save(a)) return fail(a, EXIT_FAILED);
