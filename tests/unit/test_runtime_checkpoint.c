@@ -257,11 +257,50 @@ Test(checkpoint, another_program_is_refused_with_both_hashes) {
 }
 
 Test(checkpoint, a_later_format_is_refused) {
-  save(7);
+  save(5), save(7);
   rewrite("\"format\": 1", "\"format\": 2");
+  remove(in(&dir, "checkpoints/step-7/model.safetensors")); /* a later format may name its files as it likes */
   RunState r = {.set = s.set};
   cr_assert(eq(int, checkpoint_load(e, &r, dir.path, &notes, &err), CHECKPOINT_FAILED));
-  cr_assert(ne(ptr, strstr(err.text, "format 2"), NULL));
+  cr_assert(ne(ptr, strstr(err.text, "step-7 is not loaded"), NULL), "%s", err.text);
+  cr_assert(ne(ptr, strstr(err.text, "format 2; this program reads format 1: build it with a newer ink"), NULL));
+  cr_assert(fs_exists(in(&dir, "checkpoints/step-7"))); /* neither set aside nor passed over */
+}
+
+Test(checkpoint, what_cannot_be_read_is_no_damage) {
+  save(5), save(7);
+  static const char *const files[] = {"state.json", "model.safetensors"};
+  for (int i = 0; i < 2; i++) {
+    char path[FS_PATH], kept[FS_PATH];
+    snprintf(path, sizeof(path), "%s/checkpoints/step-7/%s", dir.path, files[i]);
+    snprintf(kept, sizeof(kept), "%s/kept", dir.path);
+    cr_assert(zero(int, rename(path, kept)));
+    cr_assert(zero(int, symlink(files[i], path))); /* a link to itself: no user can open it */
+    RunState r = {.set = s.set};
+    cr_assert(eq(int, checkpoint_load(e, &r, dir.path, &notes, &err), CHECKPOINT_FAILED));
+    cr_assert(ne(ptr, strstr(err.text, files[i]), NULL), "%s", err.text);
+    cr_assert(fs_exists(in(&dir, "checkpoints/step-7")));
+    report_free(&err);
+    remove(path);
+    cr_assert(zero(int, rename(kept, path)));
+  }
+}
+
+Test(checkpoint, what_a_crash_left_undone_is_done) {
+  s.set.ckpt_keep = 5;
+  save(5), save(6), save(7);
+  cr_assert(zero(int, remove(in(&dir, "checkpoints/latest"))));
+  cr_assert(zero(int, symlink("step-5", in(&dir, "checkpoints/latest"))));
+  file_put(in(&dir, ".tmp-sample-0.txt"), "half", 4);
+  cr_assert(zero(int, symlink("step-5", in(&dir, "checkpoints/.tmp-latest"))));
+  checkpoint_clean(dir.path);
+  cr_assert(not(fs_exists(in(&dir, ".tmp-sample-0.txt"))));
+  cr_assert(not(fs_exists(in(&dir, "checkpoints/.tmp-latest"))));
+  cr_assert(checkpoint_settle(dir.path, 7, 2, &err), "%s", err.text);
+  char link[64] = {0};
+  cr_assert(readlink(in(&dir, "checkpoints/latest"), link, 63) > 0);
+  cr_assert(eq(str, link, "step-7"));
+  cr_assert(fs_exists(in(&dir, "checkpoints/step-6")) && !fs_exists(in(&dir, "checkpoints/step-5")));
 }
 
 Test(checkpoint, a_state_without_position_is_refused) {
