@@ -63,6 +63,17 @@ static void catch_signals(void) {
   sigaction(SIGTERM, &a, NULL);
 }
 
+/* A mapped file that is cut short, or whose disk fails, while it is read: no value can carry that error. */
+static void on_bus(int sig, siginfo_t *info, void *context) {
+  (void)context;
+  static const char before[] = "error: cannot read ", after[] = ": it was cut short meanwhile, or its disk fails\n";
+  const char *path = fs_mapped(info->si_addr);
+  if (path && write(2, before, sizeof(before) - 1) > 0 && write(2, path, strlen(path)) > 0 &&
+      write(2, after, sizeof(after) - 1) > 0)
+    _exit(EXIT_FAILED);
+  signal(sig, SIG_DFL); /* the instruction faults again, and ends the program */
+}
+
 /* ---- start */
 
 static void show(FILE *to, const char *prefix, const Report *r) {
@@ -328,6 +339,7 @@ static int eval_only(App *a) {
 static int run(App *a) {
   const Options *o = &a->opt;
   Settings tried;
+  sigaction(SIGBUS, &(struct sigaction){.sa_sigaction = on_bus, .sa_flags = SA_SIGINFO}, NULL);
   if (!settings_default(&a->state.set, &a->program, &a->err)) return fail(a, EXIT_FAILED);
   tried = a->state.set;
   bool ok = apply_settings(&tried, o, &a->err);

@@ -139,6 +139,31 @@ char *fs_read(const char *path, size_t limit, size_t *n, Report *err) {
   return text;
 }
 
+/* All mappings, so that a fault in one of them can be named. */
+typedef struct Mapping {
+  struct Mapping *next;
+  const unsigned char *at;
+  size_t n;
+  char path[];
+} Mapping;
+static Mapping *mappings;
+
+static bool mapping_add(const FsMap *m, const char *path) {
+  size_t n = strlen(path) + 1;
+  Mapping *a = malloc(sizeof(Mapping) + n);
+  if (!a) return false;
+  *a = (Mapping){mappings, m->at, m->n};
+  memcpy(a->path, path, n);
+  mappings = a;
+  return true;
+}
+
+const char *fs_mapped(const void *at) {
+  for (const Mapping *a = mappings; a; a = a->next)
+    if ((const unsigned char *)at >= a->at && (const unsigned char *)at < a->at + a->n) return a->path;
+  return NULL;
+}
+
 bool fs_map(FsMap *m, const char *path, Report *err) {
   *m = (FsMap){0};
   int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -158,10 +183,20 @@ bool fs_map(FsMap *m, const char *path, Report *err) {
     *m = (FsMap){at, (size_t)st.st_size};
   }
   close(fd);
-  return true;
+  if (!m->at || mapping_add(m, path)) return true;
+  munmap((void *)m->at, m->n);
+  *m = (FsMap){0};
+  return report_add(err, "out of memory");
 }
 
 void fs_unmap(FsMap *m) {
+  for (Mapping **a = &mappings; *a; a = &(*a)->next)
+    if ((*a)->at == m->at) {
+      Mapping *gone = *a;
+      *a = gone->next;
+      free(gone);
+      break;
+    }
   if (m->at) munmap((void *)m->at, m->n);
   *m = (FsMap){0};
 }

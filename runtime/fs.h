@@ -25,13 +25,15 @@ bool fs_remove_flat(const char *dir, Report *err);
 /* Whole file, NUL-terminated, malloc'ed; refuses more than `limit` bytes. */
 char *fs_read(const char *path, size_t limit, size_t *n, Report *err);
 
-/* Read-only mapping of a whole file; an empty file maps to at == NULL, n == 0. */
+/* Read-only mapping of a whole file; an empty file maps to at == NULL, n == 0. One thread maps and unmaps. */
 typedef struct FsMap {
   const unsigned char *at;
   size_t n;
 } FsMap;
 bool fs_map(FsMap *m, const char *path, Report *err);
 void fs_unmap(FsMap *m);
+/* The path of the file mapped there, or NULL; fit for a signal handler. */
+const char *fs_mapped(const void *at);
 
 /* Sorted, malloc'ed names. */
 typedef struct FsList {
