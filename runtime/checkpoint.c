@@ -278,7 +278,9 @@ bool checkpoint_settle(const char *run, int64_t step, int64_t keep, Report *err)
   if (!fs_join(folder, run, "checkpoints", err) || !fs_join(path, folder, "latest", err)) return false;
   ssize_t n = readlink(path, now, sizeof(now) - 1);
   now[n > 0 ? n : 0] = 0;
-  return prune(folder, keep, err) && (!strcmp(now, name) || point_latest(folder, name, err));
+  /* First the name that was loaded: who gave it may have been killed before the sync, and older ones are to go. */
+  return fs_sync_dir(folder, err) && prune(folder, keep, err) &&
+         (!strcmp(now, name) || point_latest(folder, name, err));
 }
 
 /* Names that this program gives to what it has not finished, or is about to remove. */

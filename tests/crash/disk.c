@@ -210,6 +210,7 @@ static void apply_open(Disk *d, const TraceOp *o) {
   }
   if (o->handle >= HANDLES) give_up("more than %d files are opened", HANDLES);
   d->handle[o->handle].inode = inode;
+  d->handle[o->handle].at = 0; /* the number may be that of a file of a program that was killed */
   d->handle[o->handle].append = o->number & O_APPEND;
 }
 

@@ -10,17 +10,19 @@ build_tiny() { # $work/char: a character model of some 1,800 parameters, so that
     --set schedule.kind=constant --set schedule.warmup=4 --set lr=3e-3 --set eval.batches=1 -o "$work/char" || finish
 }
 
-keep=2 # checkpoints
+every=1 keep=2 # checkpoints
 train() { # FOLDER STEPS: the words of a run in it
   command=("$work/char" --data "$work/data" --run "$1/runs/a" --steps "$2" --threads 1 --sample 4
-    --set checkpoint.every=1 checkpoint.keep=$keep eval.every=5)
+    --set checkpoint.every=$every checkpoint.keep=$keep eval.every=5)
 }
 
-# crash_after PATTERN: writes the folder of run `whole` as a kill behind the operation after PATTERN leaves it to $work/states/0.
-crash_after() {
+# kill_after PATTERN FOLDER: the run folder of `whole` as a kill behind the first operation that fits leaves it; $n: its number.
+kill_after() {
   "$replay" --list "$work/whole.trace" "$work/whole" >"$work/list"
-  n=$(grep -A 1 "$1" "$work/list" | tail -n 1 | cut -d ' ' -f 1)
+  n=$(grep "$1" "$work/list" | head -n 1 | cut -d ' ' -f 1)
+  mkdir -p "$work/states" "$2"
   gives 0 "$replay" --work "$work/states" --only "${n:?}.0" "$work/whole.trace" "$work/whole"
+  cp -R "$work/states/0/." "$2"
 }
 
 # recorded OPTIONS... TRACE FOLDER COMMAND...: with its output in $work/out; leaves the exit status in $status.

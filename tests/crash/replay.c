@@ -1,7 +1,8 @@
 /* Cuts the power at every point of a recorded run, and goes on from there.
  *
  * usage: crash-replay [OPTIONS] TRACE END [-- COMMAND...]
- *   --base DIR      what lay in the folder before the first operation (default: nothing)
+ *   --base DIR      what lay in the folder before the first operation (default: nothing), all of it on the disk
+ *   --killed T --after N   or what the first N operations of the trace T left, on the disk or not: a kill, then a power cut
  *   --drop N        leaves out operation N of the trace: a test of the comparison with END
  *   --unsynced      takes fsync of a file for nothing: a test of the whole, for then states must fail
  *   --list          prints the operations and ends
@@ -37,11 +38,11 @@ typedef struct Candidate {
 } Candidate;
 
 static struct {
-  Trace trace;
+  Trace trace, killed;
   State base, end;
   char **command;
   const char *work;
-  long torn, states, jobs, least, drop;
+  long torn, states, jobs, least, drop, after;
   uint64_t seed;
   bool damaged, list, unsynced;
   int only_prefix, only_variant;
@@ -92,6 +93,13 @@ static long promised(const Disk *d) {
   return disk_saved(d) > r.least ? disk_saved(d) : r.least;
 }
 
+static Disk *first_disk(void) {
+  Disk *d = disk_new(&r.base);
+  if (r.after > r.killed.n) give_up("--after is past the trace");
+  for (long i = 0; i < r.after; i++) disk_apply(d, &r.killed.op[i]);
+  return d;
+}
+
 static void step(Disk *d, int prefix) {
   const TraceOp *o = &r.trace.op[prefix];
   if (!r.unsynced || o->kind != TR_FSYNC || disk_is_folder(d, o->handle)) disk_apply(d, o);
@@ -99,7 +107,7 @@ static void step(Disk *d, int prefix) {
 
 /* Returns the number of states made, with those that are alike. */
 static int enumerate(void) {
-  Disk *d = disk_new(&r.base);
+  Disk *d = first_disk();
   int made = 0;
   for (int prefix = 0; prefix <= r.trace.n; prefix++) {
     if (prefix) step(d, prefix - 1);
@@ -246,7 +254,7 @@ static Count work(int job) {
   Count count = {0};
   snprintf(dir, sizeof(dir), "%s/%d", r.work, job);
   if (mkdir(dir, 0777) && access(dir, W_OK)) give_up("cannot make %s", dir);
-  Disk *d = disk_new(&r.base);
+  Disk *d = first_disk();
   int prefix = 0;
   for (int i = job; i < r.n; i += (int)r.jobs) {
     const Candidate *c = &r.cand[i];
@@ -285,7 +293,7 @@ static Count work_all(void) {
 /* ---- the trace against the real folder */
 
 static void compare(const char *dir) {
-  Disk *d = disk_new(&r.base);
+  Disk *d = first_disk();
   for (int i = 0; i < r.trace.n; i++)
     if (i + 1 != r.drop) disk_apply(d, &r.trace.op[i]);
   State want = state_scan(dir), have = disk_crash(d, CRASH_ALL, 0);
@@ -316,6 +324,8 @@ static void parse(int argc, char **argv, const char **trace, const char **end) {
     i++;
     if (!strcmp(a, "--base"))
       r.base = state_scan(v);
+    else if (!strcmp(a, "--killed"))
+      r.killed = trace_read(v);
     else if (!strcmp(a, "--work"))
       r.work = v;
     else if (!strcmp(a, "--only")) {
@@ -326,6 +336,7 @@ static void parse(int argc, char **argv, const char **trace, const char **end) {
                  : !strcmp(a, "--least")  ? &r.least
                  : !strcmp(a, "--jobs")   ? &r.jobs
                  : !strcmp(a, "--drop")   ? &r.drop
+                 : !strcmp(a, "--after")  ? &r.after
                  : !strcmp(a, "--seed")   ? (long *)&r.seed
                                           : NULL;
       char *rest;
