@@ -50,7 +50,10 @@ static bool cut(const char *run, const char *path, int64_t keep_to, Report *err)
   bool ok = !in || !ferror(in) || report_add(err, "cannot read %s: %s", path, strerror(errno));
   free(line);
   if (in) fclose(in);
-  return out && fs_writer_close(out, NULL, err) && ok && fs_rename(run, aside, "metrics.jsonl", err);
+  ok = out && fs_writer_close(out, NULL, err) && ok && fs_rename(run, aside, "metrics.jsonl", err);
+  char left[FS_PATH];
+  if (!ok && fs_join(left, run, aside, err)) unlink(left); /* a full disk should not stay full */
+  return ok;
 }
 
 Metrics *metrics_open(const char *run, int64_t keep_to, Report *err) {
@@ -96,8 +99,9 @@ bool metrics_step(Metrics *m, const StepMetrics *s, Report *err) {
 }
 
 bool metrics_val(Metrics *m, int64_t step, double loss, Report *err) {
-  char line[128];
-  int n = snprintf(line, sizeof(line), "{\"step\": %" PRId64 ", \"val_loss\": %.9g}\n", step, loss);
+  char line[128], value[32] = "null"; /* JSON has no NaN and no infinity */
+  if (isfinite(loss)) snprintf(value, sizeof(value), "%.9g", loss);
+  int n = snprintf(line, sizeof(line), "{\"step\": %" PRId64 ", \"val_loss\": %s}\n", step, value);
   return put(m, line, n, err);
 }
 

@@ -2,6 +2,7 @@
 #include "runtime/metrics.h"
 #include "tests/unit/runtime_criterion.h"
 #include "tests/unit/runtime_files.h"
+#include <math.h>
 
 static Dir dir;
 static Report err;
@@ -52,14 +53,15 @@ Test(metrics, what_is_written_is_kept) {
   Metrics *m = metrics_open(dir.path, 0, &err); /* no file yet */
   cr_assert(ne(ptr, m, NULL), "%s", err.text);
   cr_assert(metrics_step(m, &(StepMetrics){.step = 1, .loss = 2.5, .lr = 0.1}, &err));
-  cr_assert(metrics_val(m, 1, 3.5, &err) && metrics_sync(m, &err));
+  cr_assert(metrics_val(m, 1, 3.5, &err) && metrics_val(m, 2, NAN, &err) && metrics_sync(m, &err));
   metrics_close(m);
   char *before = file_get(in(&dir, "metrics.jsonl"), NULL);
-  m = metrics_open(dir.path, 1, &err);
+  m = metrics_open(dir.path, 2, &err);
   metrics_close(m);
   char *after = file_get(in(&dir, "metrics.jsonl"), NULL);
   cr_assert(eq(str, before, after));
   cr_assert(ne(ptr, strstr(after, "{\"step\": 1, \"val_loss\": 3.5}\n"), NULL));
+  cr_assert(ne(ptr, strstr(after, "{\"step\": 2, \"val_loss\": null}\n"), NULL));
   free(before), free(after);
 }
 
