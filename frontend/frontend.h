@@ -10,6 +10,9 @@ typedef struct ModelOptions {
   int64_t batch, time; /* 0: from the training spec or the model */
   bool symbolic;       /* B and T are extents of run time with batch and time as bounds; else constants named B and T */
   const char *models;  /* folder searched for `base:` and bare names after the file's own; may be NULL */
+  /* The model itself in memory, and the path only its name in diagnostics; NULL: in the file. `base:` then means a shipped
+   * model, or a file of `folder` where that is not NULL; a variant is chosen by the set variant=NAME. */
+  const char *text, *folder;
 } ModelOptions;
 
 /* One part of a parameter in a checkpoint: an affine view of a tensor. Meaning of the fields: ProgramPiece. */
@@ -60,6 +63,7 @@ typedef struct TrainSpec {
 } TrainSpec;
 /* path NULL: the defaults. Unknown keys, wrong types and values out of range are errors with a suggestion. */
 TrainSpec *train_load(Arena *a, Diags *d, const char *path);
+TrainSpec *train_text(Arena *a, Diags *d, const char *name, const char *text); /* of text in memory */
 /* Applies one "key=value" of the command line to a loaded spec and brings its other fields up to date. */
 bool train_set(Arena *a, Diags *d, TrainSpec *s, const char *set);
 int train_key(const char *key); /* index in train.def or -1 */

@@ -2,7 +2,8 @@
  * Order: base (itself with its base and variant), the file, the variant, then each --set.
  *
  * Paths come from strangers: a `base:` is relative, has no "..", and is looked for beside the file that names it, then in
- * the folder of shipped models. Trees are never changed in place, for aliases may share their parts. */
+ * the folder of shipped models. A model given as text has no file: its `base:` is looked for in the folder its caller
+ * named, if any, never in the folder the process happens to be in. Trees are never changed in place, for aliases may share their parts. */
 #include "frontend/spec.h"
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@ typedef struct SpecLoader {
   Arena *arena;
   Diags *diags;
   const char *models; /* may be NULL */
+  const char *folder; /* of a model in memory; may be NULL */
   const char *chain[BASE_LIMIT];
   int nchain;
 } SpecLoader;
@@ -110,24 +112,27 @@ static bool has_dotdot(const char *path) {
   return false;
 }
 
-/* The file of a base: beside `from`, else among the models. NULL after an error. */
+/* The file of a base: beside `from` (NULL: text in memory), else among the models. NULL after an error. */
 static const char *find_base(SpecLoader *s, const char *from, const char *base, Span at) {
   if (!*base || *base == '/' || has_dotdot(base)) {
     diag_error(s->diags, at, "base '%s': expected a relative path without '..'", base);
     return NULL;
   }
-  const char *slash = strrchr(from, '/');
-  const char *beside = slash ? arena_printf(s->arena, "%.*s%s", (int)(slash + 1 - from), from, base) : base;
-  if (!access(beside, R_OK)) return beside;
+  const char *slash = from ? strrchr(from, '/') : NULL, *beside = from ? base : NULL;
+  if (slash) beside = arena_printf(s->arena, "%.*s%s", (int)(slash + 1 - from), from, base);
+  if (!from && s->folder) beside = arena_printf(s->arena, "%s/%s", s->folder, base);
+  if (beside && !access(beside, R_OK)) return beside;
   if (s->models) {
     const char *shipped = arena_printf(s->arena, "%s/%s", s->models, base);
     if (!access(shipped, R_OK)) return shipped;
   }
-  diag_error(s->diags, at, "base '%s' is neither beside this file nor among the shipped models", base);
+  diag_error(s->diags, at, "base '%s' is neither %s nor among the shipped models", base,
+             from ? "beside this file" : "in the folder given for bases");
   return NULL;
 }
 
 static YNode *load_file(SpecLoader *s, const char *path, const char *variant, Span at);
+static YNode *load_root(SpecLoader *s, const char *path, YNode *root, const char *variant, Span at);
 
 static YNode *load_base(SpecLoader *s, const char *path, const YNode *base) {
   if (!yaml_expect(s->diags, base, Y_SCALAR, "base")) return NULL;
@@ -150,7 +155,11 @@ static YNode *load_base(SpecLoader *s, const char *path, const YNode *base) {
 
 static YNode *load_file(SpecLoader *s, const char *path, const char *variant, Span at) {
   s->chain[s->nchain++] = path;
-  YNode *root = yaml_load(s->arena, s->diags, path);
+  return load_root(s, path, yaml_load(s->arena, s->diags, path), variant, at);
+}
+
+/* What a file or a text holds, its base below it and its variant above. path NULL: text in memory. */
+static YNode *load_root(SpecLoader *s, const char *path, YNode *root, const char *variant, Span at) {
   if (!root) return NULL;
   if (root->kind != Y_MAP) {
     yaml_expect(s->diags, root, Y_MAP, "a model file");
@@ -244,10 +253,10 @@ static const char *find_model(SpecLoader *s, const char *path) {
 }
 
 YNode *spec_load(Arena *a, Diags *d, const char *path, const ModelOptions *opt) {
-  SpecLoader s = {.arena = a, .diags = d, .models = opt->models};
-  const char *variant;
+  SpecLoader s = {.arena = a, .diags = d, .models = opt->models, .folder = opt->folder};
+  const char *variant = NULL;
   Span variant_at = {0};
-  path = find_model(&s, split_variant(a, path, &variant));
+  if (!opt->text) path = find_model(&s, split_variant(a, path, &variant));
   if (variant) variant_at = (Span){diags_source(d, "model", variant, strlen(variant)), 1, 1};
   Override *over = NEW_ARRAY(a, Override, opt->nsets + 1);
   bool ok = true;
@@ -259,7 +268,8 @@ YNode *spec_load(Arena *a, Diags *d, const char *path, const ModelOptions *opt) 
       variant_at = over[i].value_at;
     }
   }
-  YNode *root = load_file(&s, path, variant, variant_at);
+  YNode *root = opt->text ? load_root(&s, NULL, yaml_text(a, d, path, opt->text), variant, variant_at)
+                          : load_file(&s, path, variant, variant_at);
   if (!root || !ok) return NULL;
   root = map_copy(a, root);
   map_remove(root, intern("variants"));

@@ -160,18 +160,28 @@ static bool finish(Arena *a, Diags *d, TrainSpec *s, Span at) {
   return true;
 }
 
-TrainSpec *train_load(Arena *a, Diags *d, const char *path) {
+/* root NULL: the defaults */
+static TrainSpec *read(Arena *a, Diags *d, const YNode *root) {
   TrainReader r = {.arena = a, .diags = d, .spec = NEW(a, TrainSpec), .ok = true};
   for (int i = 0; i < KEY_COUNT; i++) r.spec->value[i] = key_row[i].value;
   Span at = {0};
-  if (path) {
-    YNode *root = yaml_load(a, d, path);
-    if (!root || !yaml_expect(d, root, Y_MAP, "a training file")) return NULL;
+  if (root) {
+    if (!yaml_expect(d, root, Y_MAP, "a training file")) return NULL;
     at = root->at;
     read_map(&r, root, "");
   }
   if (r.at[KEY_global_batch].file) at = r.at[KEY_global_batch];
   return r.ok && finish(a, d, r.spec, at) ? r.spec : NULL;
+}
+
+TrainSpec *train_load(Arena *a, Diags *d, const char *path) {
+  const YNode *root = path ? yaml_load(a, d, path) : NULL;
+  return path && !root ? NULL : read(a, d, root);
+}
+
+TrainSpec *train_text(Arena *a, Diags *d, const char *name, const char *text) {
+  const YNode *root = yaml_text(a, d, name, text);
+  return root ? read(a, d, root) : NULL;
 }
 
 bool train_set(Arena *a, Diags *d, TrainSpec *s, const char *set) {

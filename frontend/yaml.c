@@ -274,6 +274,14 @@ YNode *yaml_load(Arena *a, Diags *d, const char *path) {
   return diags_read(d, path, YAML_FILE_LIMIT, &file) ? yaml_parse(a, d, file) : NULL;
 }
 
+YNode *yaml_text(Arena *a, Diags *d, const char *name, const char *text) {
+  size_t n = strlen(text);
+  bool fits = n <= YAML_FILE_LIMIT;
+  uint32_t file = diags_source(d, name, fits ? text : "", fits ? n : 0);
+  if (!fits) diag_error(d, (Span){file, 0, 0}, "larger than the limit of %zu bytes", YAML_FILE_LIMIT);
+  return fits ? yaml_parse(a, d, file) : NULL;
+}
+
 YNode *yaml_scalar(Arena *a, const char *text, Span at) {
   YNode *n = NEW(a, YNode);
   n->kind = Y_SCALAR;

@@ -37,6 +37,8 @@ struct YNode {
 YNode *yaml_parse(Arena *a, Diags *d, uint32_t file);
 /* Reads the file first. */
 YNode *yaml_load(Arena *a, Diags *d, const char *path);
+/* The same of text in memory; `name` stands where a file's path would in diagnostics. */
+YNode *yaml_text(Arena *a, Diags *d, const char *name, const char *text);
 /* A scalar made here and not in a file; `at` is the place of its first byte. */
 YNode *yaml_scalar(Arena *a, const char *text, Span at);
 

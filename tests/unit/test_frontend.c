@@ -458,6 +458,40 @@ Test(frontend, limits) {
   cr_assert(eq(int, d->n, 1));
 }
 
+/* Text in memory is what the same text in a file is; a name is only a name. */
+Test(frontend, text_in_memory) {
+  const char *effective = arena_strdup(a, load("models/char.yaml", NULL, 0)->effective);
+  ModelOptions opt = {.text = read_text("models/char.yaml"), .batch = 2};
+  Model *m = load_with("models/gpt2.yaml:350M", &opt);
+  CHECK(!strcmp(m->effective, effective));
+  const char *variant = "variant=350M";
+  opt = (ModelOptions){.text = read_text("models/gpt2.yaml"), .sets = &variant, .nsets = 1, .batch = 1};
+  CHECK(load_with("memory", &opt)->nparams > load("models/gpt2.yaml", NULL, 0)->nparams);
+  opt = (ModelOptions){.text = "model: x\ndims: !tag\n"};
+  CHECK(model_load(a, d, "memory", &opt) == NULL);
+  CHECK(strstr(rendered(), "memory:2:7: error: ") != NULL);
+  Text big = {0};
+  while (big.n <= (size_t)4 << 20) text_add(&big, "# %*s\n", 1000, "");
+  opt.text = big.s;
+  CHECK(model_load(a, d, "memory", &opt) == NULL);
+  CHECK(d->n == 2 && strstr(rendered(), "memory: error: larger than the limit") != NULL);
+  text_free(&big);
+}
+
+/* What `base:` of a text may mean: a shipped model or a file of the folder given, and nothing near the process. */
+Test(frontend, base_of_text) {
+  ModelOptions opt = {.text = "base: char.yaml\nmodel: mine\n", .models = "models", .batch = 1};
+  CHECK(!strcmp(load_with("memory", &opt)->name, "mine"));
+  opt.models = NULL;
+  CHECK(model_load(a, d, "models/memory", &opt) == NULL);
+  CHECK(strstr(rendered(), "models/memory:1:7: error: base 'char.yaml' is neither in the folder given") != NULL);
+  opt.folder = "models";
+  CHECK(!strcmp(load_with("memory", &opt)->name, "mine"));
+  opt.folder = NULL;
+  opt.text = "base: models/char.yaml\nmodel: mine\n"; /* there, seen from the folder this test runs in */
+  CHECK(model_load(a, d, "memory", &opt) == NULL);
+}
+
 /* Every prefix of a model, and every model with one byte changed, is refused or accepted, but never crashes. */
 Test(frontend, damaged_models) {
   char *text = read_text("models/llama.yaml");

@@ -2,10 +2,7 @@
 #include "frontend/frontend.h"
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static Arena *a;
 static Diags *d;
@@ -25,14 +22,7 @@ static const char *value(const TrainSpec *s, const char *key) {
 }
 
 static TrainSpec *load_text(const char *text) {
-  char path[] = "/tmp/ink_train_XXXXXX";
-  int fd = mkstemp(path);
-  cr_assert(ge(int, fd, 0));
-  close(fd);
-  cr_assert(file_write_atomic(path, text, strlen(text)));
-  TrainSpec *s = train_load(a, d, path);
-  remove(path);
-  return s;
+  return train_text(a, d, "train.yaml", text);
 }
 
 Test(train_spec, defaults) {
