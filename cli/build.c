@@ -10,7 +10,7 @@
 
 bool build_program(Compile *c, const char *path, bool quiet, bool times) {
   double start = machine_seconds(), since;
-  const char *inkrt = cli_inkrt(c->arena), *cc = getenv("CC");
+  const char *inkrt = place_inkrt(c->arena), *cc = getenv("CC");
   if (!inkrt)
     return diag_error(c->diags, (Span){0}, "libinkrt.a is not where ink looks for it, ../lib/ beside its own folder");
   if (!compile_run(c, STAGE_OBJECT)) return false;

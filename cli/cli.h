@@ -63,10 +63,6 @@ void cli_error(const char *fmt, ...) PRINTF(1, 2); /* "ink: ..." on stderr */
 int cli_diags(const Diags *d);
 /* Text to the file, or to stdout when path is NULL. false: an error was printed. */
 bool cli_write(const char *path, const char *text, size_t n);
-/* A file or folder found relative to the ink program itself: the first of the n candidates that is there, or NULL. */
-const char *cli_find(Arena *a, const char *const *candidates, int n);
-const char *cli_models(Arena *a);                  /* the folder of shipped models, or NULL */
-const char *cli_inkrt(Arena *a);                   /* libinkrt.a, or NULL */
 bool cli_make_parents(Arena *a, const char *path); /* folders above path; errno on failure */
 const char *cli_bytes(Arena *a, int64_t bytes);    /* "1.5 GiB" */
 #endif

@@ -6,7 +6,7 @@
 
 bool compile_options(Compile *c, const Args *a, const char *model_path) {
   *c = (Compile){
-      .model_path = model_path, .arena = a->arena, .diags = diags_new(a->arena), .models = cli_models(a->arena)};
+      .model_path = model_path, .arena = a->arena, .diags = diags_new(a->arena), .models = place_models(a->arena)};
   const char *what = args_get(a, "--for");
   if (!model_path) {
     cli_error("%s: which model? usage: ink %s %s", a->command->name, a->command->name, a->command->usage);

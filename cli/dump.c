@@ -5,46 +5,20 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const stages[] = {"source", "graph", "fused", "kernels", "program", "llvm", "asm"};
-enum { S_SOURCE, S_GRAPH, S_FUSED, S_KERNELS, S_PROGRAM, S_LLVM, S_ASM };
-
 static int stage_find(const char *name) {
-  for (int i = 0; i < LEN(stages); i++)
-    if (!strcmp(stages[i], name)) return i;
-  const char *near = near_miss(name, stages, LEN(stages));
+  for (int i = 0; i < DUMP_COUNT; i++)
+    if (!strcmp(dump_names[i], name)) return i;
+  const char *near = near_miss(name, dump_names, DUMP_COUNT);
   cli_error("dump: no stage '%s'%s%s%s; there are source, graph, fused, kernels, program, llvm, asm", name,
             near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
   return -1;
 }
 
-static bool check_kernel(Compile *c, const char *kernel) {
-  if (!kernel || kmodule_find(c->kernels, kernel) >= 0) return true;
-  const char **names = NEW_ARRAY(c->arena, const char *, c->kernels->n + 1);
-  for (int i = 0; i < c->kernels->n; i++) names[i] = c->kernels->kernels[i]->name;
-  const char *near = near_miss(kernel, names, c->kernels->n);
-  const char *hint = near ? arena_printf(c->arena, "did you mean '%s'?", near) : "ink dump --stage kernels lists them";
-  return diag_hint(c->diags, (Span){0}, hint, "no kernel '%s'", kernel);
-}
-
-static bool dump(Compile *c, int stage, const char *kernel, bool dot, Text *out) {
-  static const Stage until[] = {STAGE_SOURCE,  STAGE_GRAPH,   STAGE_FUSED,  STAGE_KERNELS,
-                                STAGE_PROGRAM, STAGE_PROGRAM, STAGE_PROGRAM};
-  if (!compile_run(c, until[stage])) return false;
-  if (stage > S_FUSED && !check_kernel(c, kernel)) return false;
-  switch (stage) {
-  case S_SOURCE: text_add(out, "%s", c->model->effective); return true;
-  case S_GRAPH:
-  case S_FUSED:
-    if (dot)
-      dot_print(c->module, out);
-    else
-      module_print(c->module, true, out);
-    return true;
-  case S_KERNELS: kmodule_print(c->kernels, kernel, out); return true;
-  case S_PROGRAM: program_list_text(c->blob.s, out); return true;
-  default:
-    return llvm_compile(c->kernels, &c->target, stage == S_LLVM ? LLVM_TEXT : LLVM_ASM, kernel, NULL, 0, c->diags, out);
-  }
+static bool dump(Compile *c, Dump stage, const char *kernel, bool dot, Text *out) {
+  if (!dot) return compile_dump(c, stage, kernel, out);
+  if (!compile_run(c, stage == DUMP_GRAPH ? STAGE_GRAPH : STAGE_FUSED)) return false;
+  dot_print(c->module, out);
+  return true;
 }
 
 static int run(Args *a) {
@@ -54,20 +28,21 @@ static int run(Args *a) {
   int stage = stage_find(name ? name : "graph");
   bool dot = args_get(a, "--dot") != NULL;
   if (stage < 0) return EXIT_USAGE;
-  if (after && (stage != S_GRAPH || !pass_find(after))) {
+  if (after && (stage != DUMP_GRAPH || !pass_find(after))) {
     if (pass_find(after))
       cli_error("dump: --after goes with --stage graph");
     else
       cli_error("dump: no pass '%s'; ink help opt lists them", after);
     return EXIT_USAGE;
   }
-  if ((kernel && stage <= S_FUSED) || (kernel && stage == S_PROGRAM) || (dot && stage != S_GRAPH && stage != S_FUSED)) {
-    cli_error("dump: %s does not go with --stage %s", dot ? "--dot" : "--kernel", stages[stage]);
+  if ((kernel && stage <= DUMP_FUSED) || (kernel && stage == DUMP_PROGRAM) ||
+      (dot && stage != DUMP_GRAPH && stage != DUMP_FUSED)) {
+    cli_error("dump: %s does not go with --stage %s", dot ? "--dot" : "--kernel", dump_names[stage]);
     return EXIT_USAGE;
   }
   c.stop_after = after;
   Text out = {0};
-  bool ok = dump(&c, stage, kernel, dot, &out);
+  bool ok = dump(&c, (Dump)stage, kernel, dot, &out);
   if (ok)
     ok = cli_write(args_get(a, "-o"), out.s ? out.s : "", out.n);
   else

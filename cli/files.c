@@ -1,12 +1,10 @@
-/* What the subcommands share: messages, files, and where the parts of an installation lie. */
+/* What the subcommands share: messages and files. */
 #include "cli/cli.h"
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 void cli_error(const char *fmt, ...) {
   va_list ap;
@@ -29,32 +27,6 @@ bool cli_write(const char *path, const char *text, size_t n) {
   bool ok = path ? file_write_atomic(path, text, n) : fwrite(text, 1, n, stdout) == n && fflush(stdout) == 0;
   if (!ok) cli_error("cannot write %s: %s", path ? path : "the output", strerror(errno));
   return ok;
-}
-
-const char *cli_find(Arena *a, const char *const *candidates, int n) {
-  char self[4096];
-  ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
-  if (len <= 0) return NULL;
-  self[len] = 0;
-  char *slash = strrchr(self, '/');
-  if (!slash) return NULL;
-  *slash = 0;
-  for (int i = 0; i < n; i++) {
-    const char *path = arena_printf(a, "%s/%s", self, candidates[i]);
-    if (!access(path, R_OK)) return path;
-  }
-  return NULL;
-}
-
-const char *cli_models(Arena *a) {
-  static const char *const places[] = {"../share/ink/models", "../../models"};
-  return cli_find(a, places, LEN(places));
-}
-
-const char *cli_inkrt(Arena *a) {
-  static const char *const places[] = {"../lib/libinkrt.a", "../lib/x86_64-linux-gnu/libinkrt.a",
-                                       "../lib64/libinkrt.a"};
-  return cli_find(a, places, LEN(places));
 }
 
 bool cli_make_parents(Arena *a, const char *path) {

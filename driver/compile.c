@@ -42,13 +42,20 @@ static bool apply_sets(Compile *c, const char **model_sets, int *n) {
 }
 
 static bool load(Compile *c) {
-  const TrainSpec *train = train_load(c->arena, c->diags, c->train_path);
+  const TrainSpec *train = c->train_text ? train_text(c->arena, c->diags, c->train_path, c->train_text)
+                                         : train_load(c->arena, c->diags, c->train_path);
   if (!train || c->diags->n) return false;
   c->train = *train;
   const char **sets = NEW_ARRAY(c->arena, const char *, c->nsets + 1);
   int n = 0;
   if (!apply_sets(c, sets, &n)) return false;
-  ModelOptions opt = {.sets = sets, .nsets = n, .batch = c->batch, .time = c->time, .models = c->models};
+  ModelOptions opt = {.sets = sets,
+                      .nsets = n,
+                      .batch = c->batch,
+                      .time = c->time,
+                      .models = c->models,
+                      .text = c->model_text,
+                      .folder = c->folder};
   c->model = model_load(c->arena, c->diags, c->model_path, &opt);
   return c->model && !c->diags->n;
 }

@@ -21,8 +21,11 @@ typedef struct Compile {
   Arena *arena;
   Diags *diags;
   const char *model_path, *train_path, *target_name; /* train_path NULL: the defaults */
-  const char *models;                                /* folder of shipped models, or NULL */
-  const char **sets;                                 /* "dims.layers=2", "lr=1e-3" */
+  /* Model and training specification in memory, the paths only their names; NULL: in files. folder: where the `base:` of
+   * a model in memory may lie beside the shipped models, or NULL. */
+  const char *model_text, *train_text, *folder;
+  const char *models; /* folder of shipped models, or NULL */
+  const char **sets;  /* "dims.layers=2", "lr=1e-3" */
   int nsets, cap_sets;
   int64_t batch, time;    /* 0: as the specs say */
   const char *stop_after; /* a pass: the pipeline ends there */
@@ -45,4 +48,15 @@ typedef struct Compile {
 bool compile_run(Compile *c, Stage until);
 void compile_phase(Compile *c, const char *name, double *since); /* notes the time since *since, which becomes now */
 void compile_free(Compile *c);
+
+/* ---- dump.c: the model at a stage of the pipeline as text, appended to out. kernel: for kernels, llvm and asm only this
+ * one, or NULL. */
+typedef enum { DUMP_SOURCE, DUMP_GRAPH, DUMP_FUSED, DUMP_KERNELS, DUMP_PROGRAM, DUMP_LLVM, DUMP_ASM, DUMP_COUNT } Dump;
+extern const char *const dump_names[DUMP_COUNT]; /* "source", "graph", ... */
+bool compile_dump(Compile *c, Dump what, const char *kernel, Text *out);
+
+/* ---- places.c: the parts of an installation, found from where this code itself lies (the program, or libinkstone.so), so
+ * that an installation can be moved. NULL: not there. */
+const char *place_models(Arena *a); /* the folder of shipped models */
+const char *place_inkrt(Arena *a);  /* libinkrt.a */
 #endif

@@ -1,0 +1,41 @@
+/* Where the parts of an installation lie, seen from the file that holds this very code: a program in bin/, or libinkstone.so
+ * in lib/. Nothing is remembered and nothing comes from the environment, so a moved installation works at once. */
+#include "driver/compile.h"
+#include <dlfcn.h>
+#include <limits.h>
+#include <link.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The folder of this code's file. A program has no name among the loaded objects. */
+static const char *own_folder(Arena *a) {
+  Dl_info info;
+  void *map = NULL;
+  char self[PATH_MAX];
+  if (!dladdr1((const void *)dump_names, &info, &map, RTLD_DL_LINKMAP)) return NULL;
+  const char *name = ((const struct link_map *)map)->l_name;
+  if (!realpath(name && *name ? name : "/proc/self/exe", self)) return NULL;
+  char *slash = strrchr(self, '/');
+  return slash ? arena_strndup(a, self, (size_t)(slash - self)) : NULL;
+}
+
+static const char *find(Arena *a, const char *const *candidates, int n) {
+  const char *folder = own_folder(a);
+  for (int i = 0; folder && i < n; i++) {
+    const char *path = arena_printf(a, "%s/%s", folder, candidates[i]);
+    if (!access(path, R_OK)) return path;
+  }
+  return NULL;
+}
+
+const char *place_models(Arena *a) {
+  static const char *const places[] = {"../share/ink/models", "../../share/ink/models", "../../models"};
+  return find(a, places, LEN(places));
+}
+
+const char *place_inkrt(Arena *a) {
+  static const char *const places[] = {"libinkrt.a", "../lib/libinkrt.a", "../lib/x86_64-linux-gnu/libinkrt.a",
+                                       "../lib64/libinkrt.a"};
+  return find(a, places, LEN(places));
+}
