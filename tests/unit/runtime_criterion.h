@@ -69,6 +69,13 @@ static void mini_say(const char *fmt, ...) {
   fputc('\n', stderr);
 }
 
+#define cr_fail(...)                                                                                                   \
+  do {                                                                                                                 \
+    fprintf(stderr, "%s:%d: %s.%s: ", __FILE__, __LINE__, mini_now->suite, mini_now->name);                            \
+    mini_say(__VA_ARGS__);                                                                                             \
+    mini_end(1);                                                                                                       \
+  } while (0)
+
 #define MINI_IS_str(a, b) (!strcmp((a), (b)))
 #define MINI_IS_int(a, b) ((a) == (b))
 #define MINI_IS_chr(a, b) ((a) == (b))
