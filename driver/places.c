@@ -6,6 +6,7 @@
 #include <link.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 /* The folder of this code's file. A program has no name among the loaded objects. */
@@ -15,7 +16,10 @@ static const char *own_folder(Arena *a) {
   char self[PATH_MAX];
   if (!dladdr1((const void *)dump_names, &info, &map, RTLD_DL_LINKMAP)) return NULL;
   const char *name = ((const struct link_map *)map)->l_name;
-  if (!realpath(name && *name ? name : "/proc/self/exe", self)) return NULL;
+  bool program = !name || !*name;
+  if (!realpath(program ? "/proc/self/exe" : name, self) &&
+      !(program && realpath((const char *)getauxval(AT_EXECFN), self))) /* no /proc, as in a bare chroot */
+    return NULL;
   char *slash = strrchr(self, '/');
   return slash ? arena_strndup(a, self, (size_t)(slash - self)) : NULL;
 }
