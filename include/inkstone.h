@@ -193,7 +193,8 @@ INK_API ink_status ink_load(ink_session *s, const char *path);
  * there. Files that are there already are an error. */
 INK_API ink_status ink_save(ink_session *s, const char *folder);
 
-/* Settings of the training specification that need no new build: "lr", "schedule.kind", "adamw.beta1", "clip", ... */
+/* Settings of the training specification that need no new build. Those that a step obeys are lr, schedule.*, steps (the
+ * schedule's length), adamw.* and clip; what is about data, evaluations and checkpoints is the caller's own affair here. */
 INK_API ink_status ink_set(ink_session *s, const char *key, const char *value);
 
 /* Forward and backward of the micro-batch that stands in the input buffers. Gradients are added to the grad.NAME buffers.
