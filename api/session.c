@@ -219,7 +219,8 @@ ink_status ink_update(ink_session *s, int64_t step, double *norm) {
   if (!c) return INK_MISUSE;
   if (step < 0) return context_error(c, INK_MISUSE, NULL, "ink_update: step %" PRId64, step);
   s->trainer.step = step;
-  trainer_update(&s->trainer);
+  Report err = {0};
+  if (!trainer_update(&s->trainer, &err)) return context_report(c, INK_FAILED, &err);
   if (norm) *norm = engine_scalar(s->engine, "grad_norm");
   return INK_OK;
 }

@@ -105,7 +105,8 @@ static bool same_fault(const Fault *f, const Fault *was) {
 /* ---- narrowing */
 
 static const char *only_of(Arena *a, const char *stage) {
-  if (!strcmp(stage, "text") || !strcmp(stage, "gradients") || !strncmp(stage, "pass ", 5)) return arena_strdup(a, stage);
+  if (!strcmp(stage, "text") || !strcmp(stage, "gradients") || !strncmp(stage, "pass ", 5))
+    return arena_strdup(a, stage);
   return "program";
 }
 
@@ -186,12 +187,14 @@ bool bisect_module(const Module *m, const Check *c, Arena *a, Bisect *b) {
   b->nodes[0] = b->nodes[1] = module_nodes(m);
   bool ok = find(m, c, b->patience, capture, &b->first);
   if (!ok && b->first.kind != FAULT_INPUT) {
-    Module *at = capture && capture->n ? module_reread(a, diags_new(a), arena_strndup(a, capture->text, capture->n)) : NULL;
+    Module *at =
+        capture && capture->n ? module_reread(a, diags_new(a), arena_strndup(a, capture->text, capture->n)) : NULL;
     narrow(b, m, b->budget > 0 && at && module_verify(at) ? at : NULL, c, a);
     if (c->enter && b->budget > 0) c->enter(c->enter_ctx, "shrinking", b->least);
     Module *least = b->budget <= 0 ? NULL : shrink_module(b->least, a, b->budget, still, b);
     Fault f;
-    if (least && least != b->least && !check_apart(least, &b->question, patience_for(b, &b->question), &f) && same_fault(&f, &b->fault))
+    if (least && least != b->least && !check_apart(least, &b->question, patience_for(b, &b->question), &f) &&
+        same_fault(&f, &b->fault))
       b->least = least, b->fault = f;
     b->nodes[1] = module_nodes(b->least);
   }

@@ -71,9 +71,9 @@ bool native_list(const Native *n, const Graph *g, const Tensor *in, const Bindin
 /* ---- stages.c */
 typedef enum FaultKind {
   FAULT_NONE,
-  FAULT_INPUT,    /* no fault of the compiler: the module as given cannot be evaluated; where: "input" */
-  FAULT_TEXT,     /* what is printed does not parse to the same text; where: the stage */
-  FAULT_PASS,     /* a pass reports errors, leaves a module that does not verify, or changes a result; where: the pass */
+  FAULT_INPUT, /* no fault of the compiler: the module as given cannot be evaluated; where: "input" */
+  FAULT_TEXT,  /* what is printed does not parse to the same text; where: the stage */
+  FAULT_PASS,  /* a pass reports errors, leaves a module that does not verify, or changes a result; where: the pass */
   FAULT_GRADIENT, /* autodiff against differences; where: the param */
   FAULT_COMPILE,  /* lowering, planning or LLVM refuse; where: the target */
   FAULT_KERNEL,   /* a kernel's bits are not the evaluator's; where: the region */
@@ -108,9 +108,10 @@ typedef struct Check {
   Values values;
   const char *const *targets; /* those that this machine cannot run are only compiled */
   int ntargets;
-  bool gradients;           /* of graph @forward, by differences */
-  bool round;               /* printing and parsing after every stage */
-  const char *only;         /* NULL: all stages. "text", "gradients", "pass NAME", "program": that one, on the module before it */
+  bool gradients; /* of graph @forward, by differences */
+  bool round;     /* printing and parsing after every stage */
+  const char
+      *only; /* NULL: all stages. "text", "gradients", "pass NAME", "program": that one, on the module before it */
   const Compiler *compiler; /* NULL: passes.def and the CPU's lowering */
   /* NULL, or called as each stage begins, in the process that does it: what it is, and the module that it starts from;
    * "evaluation": the evaluator works for it. */

@@ -97,7 +97,8 @@ bool check_apart(const Module *m, const Check *c, double seconds, Fault *f) {
     child(m, c, seconds, shared);
     _exit(0);
   }
-  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
   *f = *shared;
   munmap(shared, sizeof *shared);
   if (status) died(f, status);

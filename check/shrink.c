@@ -16,12 +16,21 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef enum ShrinkKind { SHRINK_GRAPH, SHRINK_OUTPUT, SHRINK_CUT, SHRINK_HOIST, SHRINK_BYPASS, SHRINK_EXTENT, SHRINK_CONSTANT, SHRINK_KINDS } ShrinkKind;
+typedef enum ShrinkKind {
+  SHRINK_GRAPH,
+  SHRINK_OUTPUT,
+  SHRINK_CUT,
+  SHRINK_HOIST,
+  SHRINK_BYPASS,
+  SHRINK_EXTENT,
+  SHRINK_CONSTANT,
+  SHRINK_KINDS
+} ShrinkKind;
 
 typedef struct Step {
   ShrinkKind kind;
   int graph, at, last, to; /* at..last: outputs, nodes; to: operand */
-  int64_t from, n;   /* extents */
+  int64_t from, n;         /* extents */
 } Step;
 
 static Type resized(const Step *s, Type t) {
@@ -206,7 +215,8 @@ static bool try_nodes(Search *x, ShrinkKind kind) {
       const Node *n = &x->now->graphs[g]->nodes[i];
       int ways = kind == SHRINK_CUT ? 1 : n->nargs;
       for (int k = 0; k < ways; k++) {
-        if (kind == SHRINK_BYPASS && !type_eq(val_type(x->now->graphs[g], n->args[k]), val_type(x->now->graphs[g], n->res)))
+        if (kind == SHRINK_BYPASS &&
+            !type_eq(val_type(x->now->graphs[g], n->args[k]), val_type(x->now->graphs[g], n->res)))
           continue;
         if (!try_step(x, &(Step){.kind = kind, .graph = g, .at = i, .last = i, .to = k})) continue;
         any = true;

@@ -293,7 +293,8 @@ static bool try_kernel(void *ctx, const Graph *g, const Node *n, const Tensor *a
     Tensor *out = NEW_ARRAY(s->a, Tensor, r->noutputs + 1);
     for (int o = 0; o < r->noutputs; o++) out[o] = tensor_new(s->a, res[o].type, EVAL_EXACT);
     const char *wrong = native_kernel(k->n, r, arg, k->bind, k->nbind, threads[i], out);
-    if (wrong) return fault(s, FAULT_KERNEL, r->name, "@%s %s (%d threads, %s)", r->name, wrong, threads[i], k->t->name);
+    if (wrong)
+      return fault(s, FAULT_KERNEL, r->name, "@%s %s (%d threads, %s)", r->name, wrong, threads[i], k->t->name);
     for (int o = 0; o < r->noutputs; o++) {
       char text[500];
       if (!bits_differ(s, text, sizeof text, r->name, r->outputs[o].name, &out[o], &res[o])) continue;
@@ -355,7 +356,8 @@ static bool check_native(Stage *s, Module *m, const Target *t) {
   Results want;
   s->now = m;
   doing(s, "code generation for %s", t->name);
-  if (!native_open(&n, m, t, s->c->compiler ? s->c->compiler->lower : NULL, s->a, s->d)) return refused(s, FAULT_COMPILE, t->name);
+  if (!native_open(&n, m, t, s->c->compiler ? s->c->compiler->lower : NULL, s->a, s->d))
+    return refused(s, FAULT_COMPILE, t->name);
   bool ok = !s->c->round || kernels_round(s, n.km);
   if (ok && n.jit)
     ok = check_kernels(s, m, &n, t) &&
