@@ -78,29 +78,8 @@ bool diag_hint(Diags *d, Span at, const char *hint, const char *fmt, ...) {
   return false;
 }
 
-/* Length of the UTF-8 sequence at s, or 0 when it is broken or not printable. */
-static int printable(const char *s, size_t n) {
-  const unsigned char *u = (const unsigned char *)s;
-  if (u[0] < 0x80) return u[0] >= 0x20 && u[0] != 0x7f ? 1 : 0;
-  int len = u[0] >= 0xf0 && u[0] <= 0xf4 ? 4 : u[0] >= 0xe0 ? 3 : u[0] >= 0xc2 ? 2 : 0;
-  if (u[0] > 0xf4 || len == 0 || (size_t)len > n) return 0;
-  uint32_t c = u[0] & (0xffu >> (len + 1));
-  for (int i = 1; i < len; i++) {
-    if ((u[i] & 0xc0) != 0x80) return 0;
-    c = c << 6 | (u[i] & 0x3f);
-  }
-  if (c < (len == 4 ? 0x10000u : len == 3 ? 0x800u : 0x80u) || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff) return 0;
-  if (c < 0xa0 || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069)) return 0; /* controls, bidi */
-  return len;
-}
-
 static void add_clean(Text *out, const char *s) {
-  for (size_t n = strlen(s); n;) {
-    int k = *s == '\n' ? 1 : printable(s, n);
-    text_write(out, k ? s : "?", k ? (size_t)k : 1);
-    s += k ? k : 1;
-    n -= k ? (size_t)k : 1;
-  }
+  text_write_clean(out, s, strlen(s));
 }
 
 /* The line around the caret and the caret under it. Cells are counted from a point at most 4 * WIDTH bytes before the
@@ -113,7 +92,7 @@ static void add_line(Text *out, const char *line, size_t n, size_t col) {
   }
   size_t before = 0; /* cells up to the caret */
   for (size_t i = from; i < caret;) {
-    int k = printable(line + i, n - i);
+    int k = text_printable(line + i, n - i);
     before += line[i] == '\t' ? TAB : 1;
     i += k ? (size_t)k : 1;
   }
@@ -122,7 +101,7 @@ static void add_line(Text *out, const char *line, size_t n, size_t col) {
   text_add(out, "%*s%s", INDENT, "", head ? "..." : "");
   size_t cell = 0, i = from;
   while (i < n && cell < skip + WIDTH) {
-    int k = printable(line + i, n - i), cells = line[i] == '\t' ? TAB : 1;
+    int k = text_printable(line + i, n - i), cells = line[i] == '\t' ? TAB : 1;
     for (int c = 0; c < cells; c++, cell++)
       if (cell >= skip && cell < skip + WIDTH) {
         if (line[i] == '\t')

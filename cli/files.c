@@ -8,11 +8,17 @@
 
 void cli_error(const char *fmt, ...) {
   va_list ap;
-  fputs("ink: ", stderr);
+  Arena *a = arena_new();
+  Text t = {0};
   va_start(ap, fmt);
-  vfprintf(stderr, fmt, ap);
+  const char *text = arena_vprintf(a, fmt, ap);
   va_end(ap);
-  fputc('\n', stderr);
+  text_add(&t, "ink: ");
+  text_write_clean(&t, text, strlen(text)); /* a path may be any bytes */
+  text_add(&t, "\n");
+  fwrite(t.s, 1, t.n, stderr);
+  text_free(&t);
+  arena_free(a);
 }
 
 int cli_diags(const Diags *d) {

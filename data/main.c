@@ -59,11 +59,15 @@ static void interrupt(int signal_number) {
 static int usage(const char *fmt, ...) PRINTF(1, 2);
 static int usage(const char *fmt, ...) {
   va_list ap;
+  Arena *a = arena_new();
+  Text t = {0};
   va_start(ap, fmt);
-  fputs("ink: data: ", stderr);
-  vfprintf(stderr, fmt, ap);
-  fputs("\nsee: ink data prepare --help\n", stderr);
+  const char *text = arena_vprintf(a, fmt, ap);
   va_end(ap);
+  text_write_clean(&t, text, strlen(text));
+  fprintf(stderr, "ink: data: %s\nsee: ink data prepare --help\n", t.s ? t.s : "");
+  text_free(&t);
+  arena_free(a);
   return USAGE;
 }
 

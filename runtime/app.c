@@ -251,8 +251,10 @@ static void print_sample(App *a, const char *name, int64_t step) {
   Report ignored = {0};
   char *text = fs_join(path, a->opt.run, name, &ignored) ? fs_read(path, 64u << 20, &n, &ignored) : NULL;
   if (text) {
-    printf("---- what it writes after %" PRId64 " steps\n", step);
-    fwrite(text, 1, n, stdout);
+    Text shown = {0}; /* the vocabulary comes from outside: its tokens may hold anything */
+    text_write_clean(&shown, text, n);
+    printf("---- what it writes after %" PRId64 " steps\n%s", step, shown.s ? shown.s : "");
+    text_free(&shown);
   }
   free(text);
   report_free(&ignored);

@@ -1,8 +1,9 @@
 /* Messages as values, and the near-miss suggestion for a mistyped option or setting.
  *
- * Text that comes from files or the command line only ever enters as an argument of a fixed format; control characters
- * in it are shown as '?', so a hostile tensor name cannot write escape sequences to a terminal. */
+ * Text that comes from files or the command line only ever enters as an argument of a fixed format; what is not printable
+ * in it is shown as '?', so a hostile tensor name cannot write escape sequences to a terminal. */
 #include "runtime/report.h"
+#include "ink/base.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,8 +39,10 @@ bool report_add(Report *r, const char *fmt, ...) {
   va_end(ap);
   if (n < 0) return false;
   if ((size_t)n >= sizeof(line)) n = (int)sizeof(line) - 1;
-  for (int i = 0; i < n; i++)
-    if ((unsigned char)line[i] < 0x20 && line[i] != '\n') line[i] = '?';
+  for (int i = 0, k; i < n; i += k) { /* in place: a '?' for each byte that is not fit to be shown */
+    k = line[i] == '\n' ? 1 : text_printable(line + i, (size_t)(n - i));
+    if (!k) line[i] = '?', k = 1;
+  }
   append(r, line, (size_t)n);
   append(r, "\n", 1);
   r->lines++;

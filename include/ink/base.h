@@ -47,6 +47,11 @@ typedef struct Text {
 void text_add(Text *t, const char *fmt, ...) PRINTF(2, 3);
 void text_write(Text *t, const void *bytes, size_t n);
 void text_free(Text *t);
+/* Text from outside as a terminal may see it: what is not printable UTF-8 (control characters, escape sequences, marks that
+ * turn the direction of writing, broken bytes) becomes '?'; line ends and tabs stay. */
+void text_write_clean(Text *t, const char *s, size_t n);
+/* Length of the printable character at s, of at most n bytes; 0 when there is none. */
+int text_printable(const char *s, size_t n);
 
 /* ---- spans and diagnostics */
 typedef struct Span {
