@@ -2,7 +2,10 @@
  *
  * Why: a compilation makes a million small things that all die together; ownership is then a phase, not a pointer.
  * How: a list of zeroed chunks; a request that does not fit gets a new chunk, a large one a chunk of its own, so that
- * the rest of the current chunk stays in use. Must hold: a block is never moved or returned before arena_free. */
+ * the rest of the current chunk stays in use. Must hold: a block is never moved or returned before arena_free.
+ *
+ * Under ASan all of a chunk that was not handed out is poisoned, with a gap behind each block, so that an access beyond a
+ * block is seen as it would be with malloc. */
 #include "ink/base.h"
 
 #include <limits.h>
@@ -10,7 +13,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 64 * 1024, LARGE = 16 * 1024, ALIGN = 16, LARGE_ALIGN = 64 };
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1 /* gcc's word for it */
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#define CLOSE(p, n) __asan_poison_memory_region((p), (n))
+#define OPEN(p, n) __asan_unpoison_memory_region((p), (n))
+enum { CHUNK = 8 * 1024, LARGE = 2 * 1024, GAP = 16 };
+#else
+#define CLOSE(p, n) ((void)0)
+#define OPEN(p, n) ((void)0)
+enum { CHUNK = 64 * 1024, LARGE = 16 * 1024, GAP = 0 };
+#endif
+enum { ALIGN = 16, LARGE_ALIGN = 64 };
 
 typedef struct Chunk {
   struct Chunk *next;
@@ -29,6 +47,7 @@ static char *chunk_new(Arena *a, size_t bytes) {
   c->next = a->chunks;
   a->chunks = c;
   uintptr_t p = (uintptr_t)(c + 1);
+  CLOSE(c + 1, LARGE_ALIGN + bytes);
   return (char *)((p + LARGE_ALIGN - 1) & ~(uintptr_t)(LARGE_ALIGN - 1));
 }
 
@@ -48,16 +67,20 @@ void arena_free(Arena *a) {
 }
 
 void *arena_alloc(Arena *a, size_t bytes) {
-  if (bytes > SIZE_MAX / 2) abort();
-  bytes = (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);
-  if (bytes == 0) bytes = ALIGN;
-  if (bytes >= LARGE) return chunk_new(a, bytes);
-  if ((size_t)(a->end - a->at) < bytes) {
-    a->at = chunk_new(a, CHUNK);
-    a->end = a->at + CHUNK;
+  if (bytes > SIZE_MAX / 4) abort();
+  size_t room = (bytes + GAP + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+  if (room == 0) room = ALIGN;
+  char *p = a->at;
+  if (room >= LARGE) {
+    p = chunk_new(a, room);
+  } else {
+    if ((size_t)(a->end - a->at) < room) {
+      p = a->at = chunk_new(a, CHUNK);
+      a->end = a->at + CHUNK;
+    }
+    a->at += room;
   }
-  void *p = a->at;
-  a->at += bytes;
+  OPEN(p, bytes);
   return p;
 }
 
