@@ -188,6 +188,7 @@ static bool parse_set(SpecLoader *s, const char *set, Override *out) {
   uint32_t file = diags_source(s->diags, "--set", arena_strdup(s->arena, set), strlen(set));
   const char *eq = strchr(set, '=');
   out->at = (Span){file, 1, 1};
+  if (!yaml_check_utf8(s->diags, file)) return false;
   if (!eq || eq == set) return diag_error(s->diags, out->at, "expected NAME=VALUE, as in dims.layers=2");
   out->path = arena_strndup(s->arena, set, (size_t)(eq - set));
   out->value = eq + 1;

@@ -48,10 +48,11 @@ static Span span_at(Loader *l, size_t chars) {
   return (Span){l->file, l->line + 1, (uint32_t)(l->bytes - l->line_start) + 1};
 }
 
-static Span span_of_byte(const Loader *l, size_t at) {
-  Span s = {l->file, 1, 1};
-  for (size_t i = 0; i < at && i < l->n; i++) {
-    if (l->text[i] == '\n')
+static Span span_of_byte(const Diags *d, uint32_t file, size_t at) {
+  const Source *src = &d->sources[file - 1];
+  Span s = {file, 1, 1};
+  for (size_t i = 0; i < at && i < src->n; i++) {
+    if (src->text[i] == '\n')
       s.line++, s.col = 1;
     else
       s.col++;
@@ -73,11 +74,12 @@ static int utf8_length(const unsigned char *p, size_t n) {
   return len;
 }
 
-static bool check_utf8(const Loader *l) {
-  for (size_t i = 0; i < l->n;) {
-    int len = utf8_length((const unsigned char *)l->text + i, l->n - i);
+bool yaml_check_utf8(Diags *d, uint32_t file) {
+  const Source *src = &d->sources[file - 1];
+  for (size_t i = 0; i < src->n;) {
+    int len = utf8_length((const unsigned char *)src->text + i, src->n - i);
     if (!len)
-      return diag_error(l->diags, span_of_byte(l, i), "byte 0x%02X is not valid UTF-8", (unsigned char)l->text[i]);
+      return diag_error(d, span_of_byte(d, file, i), "byte 0x%02X is not valid UTF-8", (unsigned char)src->text[i]);
     i += (size_t)len;
   }
   return true;
@@ -231,7 +233,8 @@ static bool on_event(Loader *l, const yaml_event_t *e) {
 
 static void report_syntax(Loader *l, const yaml_parser_t *p) {
   const char *what = p->problem ? p->problem : "not YAML";
-  Span at = p->error == YAML_READER_ERROR ? span_of_byte(l, p->problem_offset) : span_at(l, p->problem_mark.index);
+  Span at = p->error == YAML_READER_ERROR ? span_of_byte(l->diags, l->file, p->problem_offset)
+                                          : span_at(l, p->problem_mark.index);
   if (p->context)
     diag_error(l->diags, at, "%s: %s", p->context, what);
   else
@@ -247,7 +250,7 @@ YNode *yaml_parse(Arena *a, Diags *d, uint32_t file) {
     diag_error(d, (Span){file, 1, 1}, "the file is larger than %zu bytes", YAML_FILE_LIMIT);
     return NULL;
   }
-  if (!check_utf8(l)) return NULL;
+  if (!yaml_check_utf8(d, file)) return NULL;
   yaml_parser_t parser;
   if (!yaml_parser_initialize(&parser)) {
     diag_error(d, (Span){file, 1, 1}, "out of memory");

@@ -33,6 +33,8 @@ struct YNode {
   int nlines;
 };
 
+/* An error at the first byte of a source of d that is not UTF-8. */
+bool yaml_check_utf8(Diags *d, uint32_t file);
 /* The root of a source of d; NULL after errors. */
 YNode *yaml_parse(Arena *a, Diags *d, uint32_t file);
 /* Reads the file first. */
