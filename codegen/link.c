@@ -92,7 +92,8 @@ static bool link_in(Arena *a, Diags *d, const Text *object, const char *cc, cons
 bool link_program(Arena *a, Diags *d, const Text *object, const char *cc, const char *inkrt, const char *path) {
   struct stat st;
   if (!stat(path, &st) && S_ISDIR(st.st_mode)) return diag_error(d, (Span){0}, "%s is a folder", path);
-  char *folder = arena_printf(a, "%s.link.XXXXXX", path);
+  /* Not "-o" nor "@file": the compiler would take such a path for an option or a file of options. */
+  char *folder = arena_printf(a, "%s%s.link.XXXXXX", *path == '/' ? "" : "./", path);
   if (!mkdtemp(folder)) return diag_error(d, (Span){0}, "cannot write beside %s: %s", path, strerror(errno));
   bool ok = link_in(a, d, object, cc, inkrt, folder, path);
   rmdir(folder);
