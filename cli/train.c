@@ -21,10 +21,16 @@ static bool user_sets_vocab(const Compile *c) {
 
 /* vocab_size of DIR/meta.json, or 0. Data in foreign formats has no such file, and that is fine. */
 static int64_t data_vocab(Arena *a, const char *data) {
+  enum { META_LIMIT = 1 << 20 }; /* as the program that reads it next (runtime/loader.c) */
+  const char *path = arena_printf(a, "%s/meta.json", data);
   struct stat st;
-  if (stat(data, &st) || !S_ISDIR(st.st_mode)) return 0;
+  if (stat(path, &st) || !S_ISREG(st.st_mode)) return 0;
+  uint32_t file;
   json_error_t err;
-  json_t *meta = json_load_file(arena_printf(a, "%s/meta.json", data), JSON_REJECT_DUPLICATES, &err);
+  Diags *ignored = diags_new(a); /* what is wrong with it, the program says */
+  if (!diags_read(ignored, path, META_LIMIT, &file)) return 0;
+  const Source *s = &ignored->sources[file - 1];
+  json_t *meta = json_loadb(s->text, s->n, JSON_REJECT_DUPLICATES, &err);
   int64_t n = json_integer_value(json_object_get(meta, "vocab_size"));
   json_decref(meta);
   return n > 0 ? n : 0;

@@ -129,6 +129,8 @@ static bool source_add(Source *s, const char *path, Report *err) {
   return true;
 }
 
+enum { SHARD_LIMIT = 4096 }; /* files of one index: each is compared with those before it, and stays open */
+
 /* The shards that model.safetensors.index.json names; each once. */
 static bool source_index(Source *s, const char *dir, const char *index, Report *err) {
   size_t n;
@@ -151,7 +153,12 @@ static bool source_index(Source *s, const char *dir, const char *index, Report *
     }
     bool known = false;
     for (int i = 0; i < files.n; i++) known = known || !strcmp(files.name[i], name);
-    if (!known && !fs_list_add(&files, name)) ok = report_add(err, "out of memory");
+    if (known) continue;
+    if (files.n == SHARD_LIMIT) {
+      ok = report_add(err, "%s: more than %d files", index, SHARD_LIMIT);
+      break;
+    }
+    if (!fs_list_add(&files, name)) ok = report_add(err, "out of memory");
   }
   fs_list_sort(&files);
   for (int i = 0; ok && i < files.n; i++) {
