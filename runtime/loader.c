@@ -5,6 +5,7 @@
 #include "runtime/random.h"
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,6 +128,37 @@ static Dataset *find_images(const Loader *l, const char *dir, const char *set, i
 
 /* ---- opening */
 
+/* What a checkpoint copies out of the data's folder (checkpoint.c) must lie in it: a link to elsewhere could carry any file of
+ * the user's into a folder that is made to be given away. Shards may be links, for they are only read. */
+static bool is_inside(const char *dir, const char *name, Report *err) {
+  char path[FS_PATH], root[PATH_MAX], real[PATH_MAX];
+  if (!fs_join(path, dir, name, err)) return false;
+  if (!fs_exists(path) || !realpath(path, real) || !realpath(dir, root)) return true;
+  size_t n = strlen(root);
+  if (!strncmp(real, root, n) && (real[n] == '/' || !strcmp(root, "/"))) return true;
+  return report_add(err, "%s is a link to %s, outside of its folder; checkpoints copy it: put the file itself there",
+                    path, real);
+}
+
+static bool check_links(const char *dir, Report *err) {
+  static const char *const copied[] = {".json", ".txt", ".model", ".jinja"}; /* ends of the names */
+  FsList names = {0};
+  char sub[FS_PATH];
+  bool ok = fs_list_dir(&names, dir, err);
+  for (int i = 0; ok && i < names.n; i++) {
+    const char *name = names.name[i], *dot = strrchr(name, '.');
+    bool may = !strcmp(name, "tokenizer");
+    for (size_t k = 0; dot && k < sizeof(copied) / sizeof(copied[0]); k++) may = may || !strcmp(dot, copied[k]);
+    ok = !may || is_inside(dir, name, err);
+  }
+  fs_list_free(&names);
+  if (!ok || !fs_join(sub, dir, "tokenizer", err) || !fs_is_dir(sub)) return ok;
+  ok = fs_list_dir(&names, sub, err);
+  for (int i = 0; ok && i < names.n; i++) ok = is_inside(sub, names.name[i], err);
+  fs_list_free(&names);
+  return ok;
+}
+
 /* Ids of a DATA buffer must lie below this. */
 static int64_t id_bound(const Loader *l, int buffer, Report *err) {
   const Program *p = engine_program(l->e);
@@ -210,9 +242,11 @@ Loader *loader_open(Engine *e, const char *data, const char *val, TokenFormat fo
   *l = (Loader){.e = e, .batch = p->h->batch, .time = p->h->time, .seed = seed, .order = order, .format = format};
   l->images = program_source(p, "images") >= 0;
   if (data && fs_is_dir(data)) snprintf(l->folder, sizeof(l->folder), "%s", data);
-  bool ok = l->images                          ? open_images(l, data, val, err)
-            : program_source(p, "tokens") >= 0 ? open_tokens(l, data, val, err)
-                                               : report_add(err, "this program reads neither tokens nor images");
+  bool ok = !l->folder[0] || check_links(l->folder, err);
+  if (ok)
+    ok = l->images                          ? open_images(l, data, val, err)
+         : program_source(p, "tokens") >= 0 ? open_tokens(l, data, val, err)
+                                            : report_add(err, "this program reads neither tokens nor images");
   if (ok && l->train && !enter_epoch(l, 0)) {
     if (l->images)
       ok = report_add(err, "%s holds no images", data);
