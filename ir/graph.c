@@ -16,8 +16,9 @@ Module *module_new(Arena *a, Diags *d, const char *name) {
 }
 
 Graph *module_find(const Module *m, const char *name) {
+  name = intern(name);
   for (int i = 0; i < m->ngraphs; i++)
-    if (strcmp(m->graphs[i]->name, name) == 0) return m->graphs[i];
+    if (m->graphs[i]->name == name) return m->graphs[i];
   return NULL;
 }
 

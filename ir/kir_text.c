@@ -392,6 +392,7 @@ static bool parse_head(Parse *p) {
     DType t;
     int64_t n = 0;
     if (!dt) return false;
+    if (p->k->nbufs > UINT16_MAX) return diag_error(p->d, here(p), "more than %d buffers", UINT16_MAX + 1);
     if (!dtype_parse(dt, &t)) return diag_error(p->d, here(p), "unknown dtype '%s'", dt);
     if (kind == KBUF_SCRATCH) {
       if (!need(p, "[") || !integer(p, 1, (int64_t)1 << 32, &n) || !need(p, "]")) return false;
