@@ -161,12 +161,17 @@ static Value eval_name(Builder *b, Frame *f, const Ast *e) {
   return find_value(b, f, e->name, &v) ? v : unknown_name(b, f, e, false);
 }
 
-static void assign(Builder *b, Frame *f, const char *name, Value v) {
+static void assign(Builder *b, Frame *f, const char *name, Value v, Span at) {
   for (int i = 0; i < f->nvars; i++)
     if (f->var[i].name == name) {
       f->var[i].value = v;
       return;
     }
+  if (f->nvars == BUILD_NAME_LIMIT && !b->stopped) {
+    b->stopped = true;
+    diag_error(b->diags, at, "more than %d names in one body", (int)BUILD_NAME_LIMIT);
+  }
+  if (b->stopped) return;
   Var var = {name, v};
   PUSH(b->arena, f->var, f->nvars, f->cap_vars, var);
 }
@@ -300,7 +305,7 @@ static Value call_function(Builder *b, Frame *f, const Ast *e, const Func *fn) {
   Value *arg = NEW_ARRAY(b->arena, Value, fn->nargs + 1);
   if (!bind(b, f, e, fn->arg, fn->nargs, fn->nargs, arg)) return bad;
   Frame callee = {.fn = fn->name, .code = fn, .prelude = fn->prelude, .call = build_span(f, e), .in = f->in};
-  for (int i = 0; i < fn->nargs; i++) assign(b, &callee, fn->arg[i], arg[i]);
+  for (int i = 0; i < fn->nargs; i++) assign(b, &callee, fn->arg[i], arg[i], callee.call);
   return call_body(b, f, e, &callee, &fn->body);
 }
 
@@ -328,6 +333,10 @@ bool instance_declare(Builder *b, Instance *inst) {
   inst->name = k->name;
   if (inst->index >= 0) inst->name = intern(arena_printf(b->arena, "%s.%lld", k->name, (long long)inst->index));
   bool ok = true;
+  if (b->g->ninputs + k->nparams > BUILD_PARAM_LIMIT + b->ninputs) {
+    b->stopped = true;
+    return diag_error(b->diags, k->at, "the model unrolls to more than %d parameters", (int)BUILD_PARAM_LIMIT);
+  }
   for (int p = 0; p < k->nparams; p++) {
     Type t;
     if (!param_type(b->names, k->param[p].shape, DT_f32, &local, inst->index >= 0, &t)) {
@@ -383,8 +392,8 @@ static Value call_block(Builder *b, Frame *f, const Ast *e, Block *k) {
   if (!inst) return k->failed = true, bad;
   const char *in = f->in ? intern(arena_printf(b->arena, "%s/%s", f->in, inst->name)) : inst->name;
   Frame callee = {.fn = k->name, .code = k, .inst = inst, .in = in};
-  for (int i = 0; i < k->nargs; i++) assign(b, &callee, k->arg[i], arg[i]);
-  if (index >= 0) assign(b, &callee, intern("i"), value_num((double)index));
+  for (int i = 0; i < k->nargs; i++) assign(b, &callee, k->arg[i], arg[i], e->at);
+  if (index >= 0) assign(b, &callee, intern("i"), value_num((double)index), e->at);
   Value v = call_body(b, f, e, &callee, &k->body);
   if (v.kind == V_BAD) k->failed = true;
   return v;
@@ -419,6 +428,11 @@ static Value eval_call(Builder *b, Frame *f, const Ast *e) {
 
 static Value eval(Builder *b, Frame *f, const Ast *e) {
   if (b->stopped) return bad;
+  if (++b->exprs > BUILD_EXPR_LIMIT) {
+    b->stopped = true;
+    diag_error(b->diags, build_span(f, e), "the model unrolls to more than %d expressions", (int)BUILD_EXPR_LIMIT);
+    return bad;
+  }
   Value arg[2], v = bad;
   switch (e->kind) {
   case AST_NUM: return value_num(e->num);
@@ -464,7 +478,7 @@ static bool run_loop(Builder *b, Frame *f, const Stmt *s, Value *result) {
   if (count.kind != V_NUM || count.dim.sym || count.num != floor(count.num) || count.num < 0)
     return diag_error(b->diags, s->expr->at, "a loop runs over a dimension or a number");
   for (double i = 0; i < count.num; i++) {
-    assign(b, f, s->name, value_num(i));
+    assign(b, f, s->name, value_num(i), s->at);
     if (!run(b, f, s->body, s->nbody, result)) return false; /* once: later turns would repeat the error */
     if (b->stopped || result->kind != V_ABSENT) break;
   }
@@ -492,7 +506,7 @@ static bool run(Builder *b, Frame *f, const Stmt *stmt, int n, Value *result) {
     else if (is_taken(b, f, s))
       ok = false;
     else
-      assign(b, f, s->name, v);
+      assign(b, f, s->name, v, s->at);
   }
   return ok;
 }

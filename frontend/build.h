@@ -9,8 +9,14 @@
 enum {
   BUILD_NODE_LIMIT = 200000,  /* operations of an unrolled model */
   BUILD_STEP_LIMIT = 1000000, /* statements executed while it is unrolled */
+  BUILD_EXPR_LIMIT = 4000000, /* expressions evaluated on the way: a statement may hold a hundred thousand */
   BUILD_CALL_LIMIT = 32,      /* calls within calls */
   BUILD_INSTANCE_LIMIT = 100000,
+  BUILD_PARAM_LIMIT = 50000,   /* parameters, those of all instances together */
+  BUILD_PIECE_LIMIT = 1 << 18, /* checkpoint tensors' parts, of all parameters together */
+  BUILD_NAME_LIMIT =
+      4096, /* names of a section, a block's parameters, a body's variables: they are looked up one by one */
+  BUILD_VIEW_LIMIT = 4096, /* bytes of a view or an initialiser; an expression has as many at most */
 };
 
 typedef struct ParamSpec { /* a parameter as written; one per instance of its block comes of it */
@@ -108,7 +114,7 @@ typedef struct Builder {
   int ntables;
   Instance **order; /* in the order of their first call */
   int norder, cap_order;
-  int64_t steps;
+  int64_t steps, exprs;
   int calls;
   bool stopped; /* a limit was met */
 } Builder;

@@ -96,6 +96,8 @@ typedef struct Object { /* the JSON object that is being written */
 } Object;
 
 static bool add_key(Object *o, const char *key, Span at) {
+  enum { KEYS = 1000 }; /* each is compared with all */
+  if (o->n == KEYS) return diag_error(o->nm->diags, at, "more than %d config keys", (int)KEYS);
   for (int i = 0; i < o->n; i++)
     if (!strcmp(o->keys[i], key)) return diag_error(o->nm->diags, at, "config key '%s' is written twice", key);
   PUSH(o->nm->arena, o->keys, o->n, o->cap, key);

@@ -230,7 +230,8 @@ static bool parse_for(Parser *p, Stmt *out) {
   p->t++;
   if (!(out->expr = parse_expr(p))) return false;
   Code body;
-  if (++p->depth == LANG_DEPTH_LIMIT) return fail(p, "loops nested less deeply");
+  if (p->depth == LANG_DEPTH_LIMIT) return fail(p, "loops nested less deeply");
+  p->depth++;
   bool ok = parse_suite(p, &body);
   p->depth--;
   out->body = body.stmt;
@@ -289,6 +290,7 @@ static bool parse_function(Parser *p, Func *f) {
   while (p->t->kind == TOK_NAME) {
     for (int i = 0; i < f->nargs; i++)
       if (f->arg[i] == p->t->text) return fail(p, "each argument once");
+    if (f->nargs == LANG_ARGS_LIMIT) return fail(p, "at most 64 arguments");
     PUSH(p->arena, f->arg, f->nargs, cap, p->t->text);
     p->t++;
     if (!take(p, ',')) break;
@@ -309,6 +311,8 @@ bool lang_parse_functions(Arena *a, Diags *d, YNode *text, bool prelude, Funcs *
       continue;
     }
     Func f = {.prelude = prelude};
+    if (into->n == LANG_FUNCTION_LIMIT)
+      return diag_error(d, p.t->at, "more than %d functions", (int)LANG_FUNCTION_LIMIT);
     if (parse_function(&p, &f))
       PUSH(a, into->func, into->n, into->cap, f);
     else

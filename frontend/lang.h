@@ -13,7 +13,11 @@
 #define INK_FRONTEND_LANG_H
 #include "frontend/yaml.h"
 
-enum { LANG_DEPTH_LIMIT = 64 }; /* of nested expressions, and of nested blocks */
+enum {
+  LANG_DEPTH_LIMIT = 64, /* of nested expressions, and of nested blocks */
+  LANG_FUNCTION_LIMIT = 1000,
+  LANG_ARGS_LIMIT = 64, /* arguments of a function or block */
+};
 
 typedef enum AstKind { AST_NUM, AST_NAME, AST_STR, AST_LIST, AST_CALL, AST_BINARY, AST_NEG } AstKind;
 

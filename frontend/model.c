@@ -85,12 +85,19 @@ static bool build_graph(Reader *r, Module *mod) {
   arena_free(scratch);
   if (!ok || !check_used(b)) return false;
   b->g = graph_new(mod, "forward");
-  b->steps = 0;
+  b->steps = b->exprs = 0;
   if (!declare_inputs(b, b->order, b->norder)) return false;
   if (!build_forward(b, &r->forward, r->loss, &loss, &logits)) return false;
   graph_output(b->g, "loss", loss);
   if (logits) graph_output(b->g, "logits", logits);
   return true;
+}
+
+static bool count_pieces(Reader *r, const ModelParam *p, int *sum) {
+  *sum += p->npieces;
+  return *sum <= BUILD_PIECE_LIMIT ||
+         diag_error(r->diags, p->span, "the parameters lie in more than %d parts of checkpoint tensors",
+                    (int)BUILD_PIECE_LIMIT);
 }
 
 static bool resolve_params(Reader *r, Model *m) {
@@ -99,12 +106,13 @@ static bool resolve_params(Reader *r, Model *m) {
   for (int i = 0; i < b->norder; i++) m->nparams += b->order[i]->block->nparams;
   m->params = NEW_ARRAY(r->arena, ModelParam, m->nparams + 1);
   bool ok = true;
-  int n = 0;
+  int n = 0, pieces = 0;
   for (int i = 0; i < b->nparams; i++, n++) {
     m->params[n].name = b->param[i].name;
     m->params[n].span = b->param[i].at;
     ok &= param_resolve(&r->names, &b->param[i], val_type(b->g, b->param_val[i]), NULL, 0, &m->params[n]);
     val_input(b->g, b->param_val[i])->decay = m->params[n].decay;
+    if (!count_pieces(r, &m->params[n], &pieces)) return false;
   }
   for (int i = 0; i < b->norder; i++) {
     const Instance *inst = b->order[i];
@@ -118,6 +126,7 @@ static bool resolve_params(Reader *r, Model *m) {
       val_input(b->g, inst->param[k])->decay = m->params[n].decay;
       inst->block->failed = !good;
       ok &= good;
+      if (!count_pieces(r, &m->params[n], &pieces)) return false;
     }
   }
   return ok && view_check(&r->names, m->params, m->nparams);

@@ -10,6 +10,7 @@
 enum {
   VARS_LIMIT = 64,    /* distinct names in one expression */
   NAMES_LIMIT = 1000, /* names of a model */
+  EXPR_LIMIT = 4096,  /* characters of an expression */
   CHAIN_LIMIT = 200,  /* names that one name depends on, one through the other */
 };
 
@@ -182,7 +183,8 @@ static bool name_value(Names *nm, Slice s, size_t from, size_t to, const Local *
 
 bool names_number(Names *nm, Slice s, const Local *locals, int nlocals, double *out) {
   if (!s.len) return diag_error(nm->diags, slice_span(nm, s, 0), "expected an expression, found nothing");
-  if (s.len > 4096) return diag_error(nm->diags, slice_span(nm, s, 0), "an expression of more than 4096 characters");
+  if (s.len > EXPR_LIMIT)
+    return diag_error(nm->diags, slice_span(nm, s, 0), "an expression of more than %d characters", (int)EXPR_LIMIT);
   const char *text = slice_text(nm, s);
   const char *vars[VARS_LIMIT];
   double values[VARS_LIMIT];
@@ -237,6 +239,8 @@ bool names_dim(Names *nm, Slice s, const Local *locals, int nlocals, Dim *out) {
 }
 
 bool names_substitute(Names *nm, Slice s, const char *const *keep, int nkeep, const char **out) {
+  if (s.len > EXPR_LIMIT)
+    return diag_error(nm->diags, slice_span(nm, s, 0), "an expression of more than %d characters", (int)EXPR_LIMIT);
   const char *text = slice_text(nm, s);
   Text t = {0};
   size_t at = 0, from = 0, to = 0, done = 0;

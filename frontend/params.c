@@ -55,6 +55,8 @@ bool param_init(Names *nm, YNode *text, const Local *locals, int nlocals, ModelP
     return true;
   }
   if (!yaml_expect(nm->diags, text, Y_SCALAR, "init")) return false;
+  if (text->len > BUILD_VIEW_LIMIT)
+    return diag_error(nm->diags, text->at, "an initialiser of more than %d characters", (int)BUILD_VIEW_LIMIT);
   Slice s = slice_all(text), args = {text, s.off, 0};
   const char *all = slice_text(nm, s), *open = strchr(all, '(');
   size_t n = open ? (size_t)(open - all) : s.len;

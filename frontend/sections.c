@@ -19,12 +19,17 @@ bool read_has_time(const Reader *r) {
   return false;
 }
 
+static bool check_size(Reader *r, const YNode *map, const char *what) {
+  if (map->n <= BUILD_NAME_LIMIT) return true;
+  return r->ok = diag_error(r->diags, map->at, "%s: more than %d names", what, (int)BUILD_NAME_LIMIT);
+}
+
 /* The section as a mapping; NULL if it is absent or wrong. */
 static YNode *section(Reader *r, const char *name) {
   YNode *n = yaml_get(r->root, name);
   if (!n) return NULL;
   if (n->kind == Y_SCALAR && !n->len) return NULL; /* `tables:` with nothing below it */
-  if (yaml_expect(r->diags, n, Y_MAP, name)) return n;
+  if (yaml_expect(r->diags, n, Y_MAP, name)) return check_size(r, n, name) ? n : NULL;
   r->ok = false;
   return NULL;
 }
@@ -151,8 +156,9 @@ static bool check_param(Reader *r, const ParamSpec *s, bool block) {
 static bool read_params(Reader *r, YNode *map, bool block, ParamSpec **out, int *n) {
   static const char *const keys[] = {"shape", "init", "decay", "hf"};
   bool all = true;
-  *out = NEW_ARRAY(r->arena, ParamSpec, map->n + 1);
   *n = 0;
+  if (!check_size(r, map, "params")) return false;
+  *out = NEW_ARRAY(r->arena, ParamSpec, map->n + 1);
   for (int i = 0; i < map->n; i++) {
     YPair p = map->pair[i];
     bool ok = yaml_expect(r->diags, p.value, Y_MAP, "a parameter") &&
@@ -220,6 +226,7 @@ static bool read_args(Reader *r, YNode *args, Block *k) {
     return true;
   }
   if (!yaml_expect(r->diags, args, Y_SEQ, "args")) return false;
+  if (args->n > LANG_ARGS_LIMIT) return diag_error(r->diags, args->at, "more than %d arguments", (int)LANG_ARGS_LIMIT);
   k->arg = NEW_ARRAY(r->arena, const char *, args->n + 1);
   for (int i = 0; i < args->n; i++) {
     if (!yaml_expect(r->diags, args->item[i], Y_SCALAR, "an argument")) return false;

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECE_LIMIT = 65536, RUN_LIMIT = 1 << 21 };
+enum { PIECE_LIMIT = 65536, RUN_LIMIT = 1 << 21, RUNS_LIMIT = 1 << 23 }; /* runs of a tensor, of all tensors */
 
 typedef struct View {
   int rank;
@@ -300,6 +300,8 @@ bool view_resolve(Names *nm, const ParamSpec *s, const char *name, Type t, const
                   Piece **pieces, int *npieces, int *hf_rank) {
   YNode *text = s->hf ? s->hf : yaml_scalar(nm->arena, arena_printf(nm->arena, "\"%s\"", name), s->at);
   if (!yaml_expect(nm->diags, text, Y_SCALAR, "hf")) return false;
+  if (text->len > BUILD_VIEW_LIMIT)
+    return diag_error(nm->diags, text->at, "a view of more than %d characters", (int)BUILD_VIEW_LIMIT);
   Cursor c = {nm, slice_all(text), 0, locals, nlocals};
   const char *pattern = NULL;
   bool transposed;
@@ -398,7 +400,7 @@ static const char *element_text(Arena *a, const Piece *p, int64_t at) {
   return view_text(a, index, p->hf_rank);
 }
 
-static bool check_tensor(Names *nm, Arena *scratch, const Part *part, int n) {
+static bool check_tensor(Names *nm, Arena *scratch, const Part *part, int n, int64_t *budget) {
   const Piece *first = part[0].piece;
   int64_t total = 1;
   for (int i = 0; i < first->hf_rank; i++) total *= first->hf_dim[i];
@@ -415,6 +417,9 @@ static bool check_tensor(Names *nm, Arena *scratch, const Part *part, int n) {
     if (!add_runs(scratch, &part[i], &runs, &nruns, &cap))
       return diag_error(nm->diags, part[i].param->span, "checkpoint tensor '%s' is too scattered",
                         part[i].piece->tensor);
+  if ((*budget -= nruns) < 0)
+    return diag_error(nm->diags, part[0].param->span, "the checkpoint tensors up to '%s' are too scattered",
+                      first->tensor);
   qsort(runs, (size_t)nruns, sizeof *runs, compare_runs);
   int64_t at = 0;
   for (int i = 0; i <= nruns; i++) {
@@ -442,9 +447,12 @@ bool view_check(Names *nm, const ModelParam *params, int n) {
     for (int j = 0; j < params[i].npieces; j++) part[k++] = (Part){&params[i].pieces[j], &params[i]};
   qsort(part, (size_t)count, sizeof *part, compare_parts);
   bool ok = true;
-  for (int i = 0, end; i < count; i = end) {
+  int64_t budget = RUNS_LIMIT;
+  for (int i = 0, end; i < count && budget >= 0; i = end) {
     for (end = i + 1; end < count && part[end].piece->tensor == part[i].piece->tensor;) end++;
-    ok &= check_tensor(nm, scratch, &part[i], end - i);
+    Arena *runs = arena_new();
+    ok &= check_tensor(nm, runs, &part[i], end - i, &budget);
+    arena_free(runs);
   }
   arena_free(scratch);
   return ok;
