@@ -6,6 +6,7 @@
  * named, if any, never in the folder the process happens to be in. Trees are never changed in place, for aliases may share their parts. */
 #include "frontend/spec.h"
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { BASE_LIMIT = 8 }; /* files in a chain of bases */
@@ -112,6 +113,12 @@ static bool has_dotdot(const char *path) {
   return false;
 }
 
+/* A plain file that can be read: not a FIFO, which would be waited for. */
+static bool is_file(const char *path) {
+  struct stat st;
+  return !stat(path, &st) && S_ISREG(st.st_mode) && !access(path, R_OK);
+}
+
 /* The file of a base: beside `from` (NULL: text in memory), else among the models. NULL after an error. */
 static const char *find_base(SpecLoader *s, const char *from, const char *base, Span at) {
   if (!*base || *base == '/' || has_dotdot(base)) {
@@ -121,10 +128,10 @@ static const char *find_base(SpecLoader *s, const char *from, const char *base, 
   const char *slash = from ? strrchr(from, '/') : NULL, *beside = from ? base : NULL;
   if (slash) beside = arena_printf(s->arena, "%.*s%s", (int)(slash + 1 - from), from, base);
   if (!from && s->folder) beside = arena_printf(s->arena, "%s/%s", s->folder, base);
-  if (beside && !access(beside, R_OK)) return beside;
+  if (beside && is_file(beside)) return beside;
   if (s->models) {
     const char *shipped = arena_printf(s->arena, "%s/%s", s->models, base);
-    if (!access(shipped, R_OK)) return shipped;
+    if (is_file(shipped)) return shipped;
   }
   diag_error(s->diags, at, "base '%s' is neither %s nor among the shipped models", base,
              from ? "beside this file" : "in the folder given for bases");
