@@ -104,7 +104,7 @@ static int bind_symbols(const Graph *g, Binding *bind) {
 /* Mostly values that make sense; sometimes an index out of range, an infinity or a NaN. */
 static double draw(const Graph *g, const Input *in, DType dt, int64_t i) {
   uint64_t key[2] = {hash64(in->name, strlen(in->name)), (uint64_t)i}, h = hash64(key, sizeof key);
-  int64_t bound = dt == DT_i32 ? graph_index_bound(g, in->val) : 0;
+  int64_t bound = dt == DT_i32 ? graph_index_use(g, in->val).bound : 0;
   if (dt == DT_i32) return h % 64 ? (double)(h / 64 % (uint64_t)(bound > 0 ? bound : 4)) : h % 128 ? -1.0 : 2e9;
   if (dt == DT_i8) return (double)(int8_t)h;
   return h % 97 ? ((double)(h / 97 % 512) - 256) / 256 : h % 2 ? INFINITY : NAN;
