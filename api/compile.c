@@ -1,7 +1,7 @@
 /* The C API's contexts and its compiler: a specification to a file, to text, or to a model in memory.
  *
- * A call's memory is one arena, which the context keeps until its next call, for the diagnostics point into it. A model keeps
- * nothing of it: its tables lie in the object file that the linker loaded.
+ * A call's memory is one arena; when it fails the context keeps it until the next, for the diagnostics point into it. A model
+ * keeps nothing of it: its tables lie in the object file that the linker loaded.
  * Must hold: no state outside the handles but base/'s table of names and ir/'s of expressions, which have locks. */
 #include "driver/compile.h"
 #include "api/api.h"
@@ -17,7 +17,6 @@ int ink_abi_version(void) {
 }
 
 const char *ink_version(void) {
-  _Static_assert(sizeof INK_VERSION == sizeof INKSTONE_VERSION, "two names of one version");
   return INK_VERSION;
 }
 
@@ -162,6 +161,13 @@ static bool read_spec(ink_context *c, const ink_spec *from, Compile *out) {
   return !c->diags->n;
 }
 
+/* What a compilation made goes, but for the diagnostics of one that failed, which point into it. */
+static ink_status finish(ink_context *c, Compile *compile, bool ok) {
+  compile_free(compile);
+  if (ok) renew(c);
+  return ok ? INK_OK : INK_FAILED;
+}
+
 static bool link_spec(ink_context *c, Compile *compile, const ink_linker *from, const char *path) {
   ink_linker l = {.size = sizeof l};
   if (from && !struct_take(c, "ink_linker", &l, sizeof l, from)) return false;
@@ -180,8 +186,7 @@ ink_status ink_build(ink_context *c, const ink_spec *spec, const ink_linker *lin
   locale_t before = locale_enter();
   bool ok = link_spec(c, &compile, linker, path);
   locale_leave(before);
-  compile_free(&compile);
-  return ok ? INK_OK : INK_FAILED;
+  return finish(c, &compile, ok);
 }
 
 ink_status ink_dump(ink_context *c, const ink_spec *spec, ink_stage stage, const char *kernel, char **text) {
@@ -198,14 +203,9 @@ ink_status ink_dump(ink_context *c, const ink_spec *spec, ink_stage stage, const
   locale_t before = locale_enter();
   bool ok = compile_dump(&compile, (Dump)stage, kernel, &out);
   locale_leave(before);
-  compile_free(&compile);
-  if (!ok) {
-    text_free(&out);
-    return INK_FAILED;
-  }
-  text_write(&out, "", 0);
+  if (!ok) text_free(&out);
   *text = out.s;
-  return INK_OK;
+  return finish(c, &compile, ok);
 }
 
 void ink_text_free(char *text) {
@@ -243,11 +243,7 @@ ink_model *ink_compile(ink_context *c, const ink_spec *spec) {
   locale_t before = locale_enter();
   bool ok = compile_run(&compile, STAGE_OBJECT) && open_program(c, &compile.object, m);
   locale_leave(before);
-  compile_free(&compile);
-  if (ok) {
-    renew(c);
-    return m;
-  }
+  if (finish(c, &compile, ok) == INK_OK) return m;
   ink_model_free(m);
   return NULL;
 }
