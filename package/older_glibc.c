@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-/* Debian's libjansson.a compares a stream with stdin, by an address that a shared library can't have; CMakeLists.txt gives it
+/* Debian's libjansson.a compares a stream with stdin, by an address that a shared library can't have; static.cmake gives it
  * this name instead. No stream of ours is stdin. */
 FILE *ink_no_stdin;
 
