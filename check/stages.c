@@ -2,7 +2,7 @@
  *
  *   text       print, parse, print: the same text, at every stage
  *   input      can the module be evaluated at all? If not, the inputs are at fault, not the compiler
- *   gradients  autodiff of @forward against differences, in double
+ *   gradients  autodiff of @forward against differences, in double; behind training, the first pass
  *   passes     each by what its row of passes.def promises: VALUES in double, BITS in the exact arithmetic
  *   kernels    every call of a region that the evaluator makes is made of the compiled kernel too, with the same operands
  *   lists      the program's steps over its planned memory, on one thread and on two
@@ -414,11 +414,12 @@ static bool input_stage(Stage *s, const Module *given, Module **m) {
   return evaluate(s, *m, EVAL_DOUBLE, NULL, &r) || refused(s, FAULT_INPUT, "input");
 }
 
-static bool gradient_stage(Stage *s, Module *m) {
+/* m: before training, which is known not to crash. */
+static bool gradient_stage(Stage *s, const Module *m) {
   const Graph *forward = module_find(m, "forward");
   const PassInfo *training = pass_named(s, "training");
-  if (!s->c->gradients || !asked(s, "gradients") || !training || !forward || !graph_find_output(forward, "loss"))
-    return true;
+  if (!s->c->gradients || !training || !forward || !graph_find_output(forward, "loss")) return true;
+  s->now = m;
   doing(s, "gradients");
   return check_gradients(forward, training, s->c, s->f);
 }
@@ -437,14 +438,17 @@ static bool stages(Stage *s, const Module *given) {
   if (!input_stage(s, given, &m)) return false;
   for (int i = 0; i < s->c->ntargets; i++)
     if (!target_resolve(s->a, s->d, s->c->targets[i], &targets[i])) return refused(s, FAULT_INPUT, "target");
-  if (!gradient_stage(s, m)) return false;
+  if (only && !strcmp(only, "gradients")) return gradient_stage(s, m);
   if (only && !strncmp(only, "pass ", 5)) return pass_alone(s, m, only + 5, &targets[0]);
   bool fused = only || has_regions(m); /* then there is nothing left for passes */
   if (only && strcmp(only, "program")) return true;
   int split = 0; /* passes whose result is the same for every target come before `chunk` */
   while (split < s->npasses && strcmp(s->passes[split].name, "chunk")) split++;
-  for (int i = 0; i < split && !fused; i++)
+  for (int i = 0; i < split && !fused; i++) {
+    const Module *before = m;
     if (!(m = run_pass(s, &s->passes[i], m, &targets[0]))) return false;
+    if (&s->passes[i] == pass_named(s, "training") && !gradient_stage(s, before)) return false;
+  }
   for (int t = 0; t < s->c->ntargets; t++) {
     Module *of = m;
     for (int i = split; i < s->npasses && !fused; i++)

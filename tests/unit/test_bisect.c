@@ -110,6 +110,11 @@ static Module *wrong_training(Module *m, const Target *t) {
   return out && silu ? replace(out, t) : out;
 }
 
+static Module *training_crashes(Module *m, const Target *t) {
+  crash(m, t);
+  return pass_training(m, t);
+}
+
 /* The pipeline with one pass replaced, or a wrong one before `chunk`. */
 static void with_pass(const char *name, Module *(*run)(Module *, const Target *), PassInfo *out, Compiler *c) {
   int n = 0;
@@ -237,6 +242,15 @@ Test(bisect, gradient) {
   found(FAULT_GRADIENT, "gradients", 3);
   cr_assert(eq(str, (char *)b.question.only, (char *)"gradients"));
   shows_again(NULL);
+}
+
+Test(bisect, training_is_named) {
+  static PassInfo passes[16];
+  Compiler c;
+  with_pass("training", training_crashes, passes, &c);
+  Check q = question(&c);
+  cr_assert(not(bisect(model, &q)));
+  found(FAULT_CRASH, "pass training", 1);
 }
 
 /* ---- wrong kernels and programs */
