@@ -3,7 +3,8 @@
  *   find     check_module in a child process; as each stage begins, the module that it starts from is left in shared
  *            memory as text, so it is known whatever becomes of the child
  *   narrow   the question becomes that stage alone, asked of that module: a pass and its input, a program and its
- *            fused graphs; a kernel's region alone, with several sets of values
+ *            fused graphs; a kernel's region alone, with several sets of values; of code generation, the region
+ *            that shows it
  *   shrink   (shrink.c) while the narrow question has the same answer
  *
  * What narrowing loses (a fault that needs what came before) is asked of the whole. Where a fault is may move while its
@@ -153,6 +154,18 @@ static bool narrow_kernel(Bisect *b, const Module *fused, const Check *c, Arena 
   return false;
 }
 
+/* The region whose kernel cannot be made. */
+static bool narrow_lowering(Bisect *b, const Module *fused, const Check *c, Arena *a) {
+  Check n = *c;
+  n.only = NULL;
+  n.values.given = NULL;
+  for (int i = 0; !strncmp(b->first.stage, "code generation", 15) && i < fused->ngraphs; i++) {
+    const Graph *g = fused->graphs[i];
+    if (g->region && strcmp(g->region, "loop") && accept(b, region_alone(fused, g->name, a), &n)) return true;
+  }
+  return false;
+}
+
 static void narrow(Bisect *b, const Module *m, const Module *at, const Check *c, Arena *a) {
   Check n = *c;
   n.enter = NULL;
@@ -162,7 +175,7 @@ static void narrow(Bisect *b, const Module *m, const Module *at, const Check *c,
   if (at) {
     b->nodes[0] = module_nodes(at);
     n.only = only_of(a, b->first.stage);
-    if (narrow_kernel(b, at, &n, a)) return;
+    if (narrow_kernel(b, at, &n, a) || narrow_lowering(b, at, &n, a)) return;
     Check made_up = n; /* a file that needs no other is better */
     made_up.values.given = NULL;
     Module *copy = (Module *)(uintptr_t)at;

@@ -353,6 +353,8 @@ Test(bisect, compile) {
   cr_assert(not(bisect_lowering(model, &lower)));
   cr_assert(eq(int, b.first.kind, FAULT_COMPILE), "%s", b.first.text);
   cr_assert(strstr(b.fault.text, "no silu") != NULL);
+  cr_assert(eq(int, b.least->ngraphs, 1)); /* the region alone */
+  cr_assert(eq(int, module_nodes(b.least), 1));
   shows_again(NULL);
 }
 
