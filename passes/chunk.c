@@ -27,6 +27,7 @@ typedef struct Chunk {
   Type big;          /* of the seed */
   int lead;          /* its leading axes that are rows: all but the last */
   bool *in;          /* by node: in the set */
+  bool *copy;        /* by node: there because the set reads it */
   bool *accumulates; /* by node: a contraction over the rows */
   bool *after;       /* by value: depends on the set */
   int64_t count;
@@ -103,8 +104,20 @@ static void take_copies(Chunk *c, Val v) {
   if (def < 0 || c->in[def] || !large(c, val_type(c->g, v))) return;
   const Node *n = &c->g->nodes[def];
   if (n->op != OP_broadcast && n->op != OP_onehot && !op_info[n->op].ew) return;
-  c->in[def] = true;
+  c->in[def] = c->copy[def] = true;
   for (int i = 0; i < n->nargs; i++) take_copies(c, n->args[i]);
+}
+
+/* A copy that others read too is made for them anyway: the loop gets it from there. Users stand behind what they use. */
+static void leave_shared(Chunk *c) {
+  const Graph *g = c->g;
+  bool *outside = NEW_ARRAY(c->tmp, bool, g->nvals);
+  for (int i = 0; i < g->noutputs; i++) outside[g->outputs[i].val] = true;
+  for (int i = g->nnodes - 1; i >= 0; i--) {
+    const Node *n = &g->nodes[i];
+    if (c->copy[i] && outside[n->res]) c->in[i] = false;
+    for (int j = 0; j < n->nargs && !c->in[i]; j++) outside[n->args[j]] = true;
+  }
 }
 
 static bool grow(Chunk *c, int seed) {
@@ -126,6 +139,7 @@ static bool grow(Chunk *c, int seed) {
     c->in[i] = true;
     for (int j = 0; j < n->nargs; j++) take_copies(c, n->args[j]);
   }
+  leave_shared(c);
   for (int i = 0; i < g->nnodes; i++)
     if (c->in[i] && !row_wise(c, i)) return false;
   for (int i = seed; i < g->nnodes; i++) { /* closed */
@@ -267,6 +281,7 @@ static bool chunk_graph(const Graph *g, const Target *target, Module *to) {
     if (n->op != OP_contract || t.rank < 2 || target->chunk < 1 || type_bytes(t) <= target->chunk) continue;
     Chunk c = {.g = g, .tmp = tmp, .limit = target->chunk, .big = t, .lead = t.rank - 1};
     c.in = NEW_ARRAY(tmp, bool, g->nnodes);
+    c.copy = NEW_ARRAY(tmp, bool, g->nnodes);
     c.accumulates = NEW_ARRAY(tmp, bool, g->nnodes);
     c.after = NEW_ARRAY(tmp, bool, g->nvals);
     if (rows_lead(&c, val_type(g, n->args[0])) && grow(&c, i) && divide(&c)) ok = rewrite(&c, to, &out);
