@@ -175,6 +175,7 @@ static void narrow(Bisect *b, const Module *m, const Module *at, const Check *c,
   if (at) {
     b->nodes[0] = module_nodes(at);
     n.only = only_of(a, b->first.stage);
+    n.round = b->first.kind != FAULT_PROGRAM && b->first.kind != FAULT_KERNEL; /* text is not the question */
     if (narrow_kernel(b, at, &n, a) || narrow_lowering(b, at, &n, a)) return;
     Check made_up = n; /* a file that needs no other is better */
     made_up.values.given = NULL;

@@ -306,7 +306,6 @@ Module *shrink_module(const Module *m, Arena *a, double seconds, StillFn still, 
   for (int round = 0; any && round < 12; round++) {
     any = try_graphs(&x);
     any |= try_runs(&x, SHRINK_OUTPUT, 1);
-    any |= try_extents(&x);
     any |= try_runs(&x, SHRINK_CUT, 3);
     any |= try_hoists(&x);
     any |= try_nodes(&x, SHRINK_CUT);
