@@ -24,6 +24,7 @@ typedef struct Values {
   uint64_t seed;             /* 0: multiples of 1/256 in [-1, 1), the same as ink opt --run */
   bool special;              /* some elements are infinities, NaNs, zeros of both signs, subnormals */
   const struct Given *given; /* NULL, or inputs by name that are not made up (given.c) */
+  const Module *bounds;      /* NULL, or the module by whose graph of the same name integers are bounded */
 } Values;
 /* Values of the symbolic extents of g and of what it calls: their bounds (seed 0), else at random. Returns how many. */
 int values_bind(const Graph *g, uint64_t seed, Binding out[CHECK_BINDINGS]);

@@ -237,6 +237,7 @@ static bool compare_pass(Stage *s, const PassInfo *p, const Module *before, cons
   for (int i = 0; i < tries; i++) {
     Results x, y;
     s->values = s->c->values;
+    s->values.bounds = before;
     if (p->keeps == KEEPS_VALUES) s->values.special = false;
     if (i) s->values.seed += (uint64_t)i << 32;
     bool given = evaluate(s, before, mode, NULL, &x), ok = given && evaluate(s, after, mode, NULL, &y);

@@ -48,10 +48,17 @@ static double number(uint64_t h, const Values *v) {
   return v->special ? ldexp(x, (int)(h % 24) - 12) : x;
 }
 
+/* A pass may take uses away, and with them bounds: the values must be those of the module before. */
+static IndexUse index_use(const Graph *g, const Input *in, const Values *v) {
+  const Graph *of = v->bounds ? module_find(v->bounds, g->name) : NULL;
+  const Input *same = of ? graph_find_input(of, in->name) : NULL;
+  return same ? graph_index_use(of, same->val) : graph_index_use(g, in->val);
+}
+
 static void make(const Graph *g, int input, const Values *v, EvalMode mode, Tensor *t) {
   const Input *in = &g->inputs[input];
   bool whole = t->type.dt == DT_i32 || t->type.dt == DT_i8;
-  IndexUse use = whole ? graph_index_use(g, in->val) : (IndexUse){0};
+  IndexUse use = whole ? index_use(g, in, v) : (IndexUse){0};
   uint64_t seed = hash64(in->name, strlen(in->name)) + v->seed * 0x9E3779B97F4A7C15u;
   for (int64_t x = 0, n = type_elements(t->type); x < n; x++) {
     uint64_t key[2] = {seed, (uint64_t)x}, h = hash64(key, sizeof key);

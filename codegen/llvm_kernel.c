@@ -293,6 +293,12 @@ static void emit_ins(Emit *e, uint32_t n) {
     r = from_bits(e, LLVMBuildOr(b, x, iconst(l, 0x3f800000u, lanes), ""), lanes);
     break;
   }
+  case K_tofloat: r = LLVMBuildSIToFP(b, to_bits(e, A, lanes), ft, ""); break;
+  case K_toint: {
+    LLVMValueRef x = intrinsic(l, "llvm.rint", &ft, 1, &A, 1);
+    r = from_bits(e, intrinsic(l, "llvm.fptosi.sat", (LLVMTypeRef[]){vec(l->i32, lanes), ft}, 2, &x, 1), lanes);
+    break;
+  }
   case K_copy: memory_copy(e, i); return;
   case K_COUNT: break;
   }

@@ -236,7 +236,11 @@ static KV emit(Cursor *c, Val v, bool full) {
     return emit_lanes(c, v);
   switch (n->op) {
   case OP_const: return k_fc(k, node_attr(n, "value")->num, lanes);
-  case OP_cast:
+  case OP_cast: {
+    DType from = val_type(g, n->args[0]).dt, to = val_type(g, v).dt;
+    KV x = wide(c, n->args[0], full);
+    return from == to ? x : k_f(k, to == DT_i32 ? K_toint : K_tofloat, x, 0, 0); /* i32 go by their bits */
+  }
   case OP_stop:
   case OP_transpose:
   case OP_broadcast: return wide(c, n->args[0], full);

@@ -7,6 +7,11 @@ bool op_is_contract(OpKind op) {
   return op == OP_contract || op == OP_contract_from;
 }
 
+bool op_reads_memory(OpKind op, int operand) {
+  if (op == OP_gather) return true;
+  return (op == OP_pick && operand == 1) || op == OP_onehot || op == OP_valid;
+}
+
 const Node *region_contract(const Graph *g) {
   for (int i = 0; i < g->nnodes; i++)
     if (op_is_contract(g->nodes[i].op)) return &g->nodes[i];
@@ -201,7 +206,7 @@ bool region_fits(const Graph *g, const char *kind) {
   bool ok = space_solve(g, c ? c->res : region_anchor(g), a, &s);
   for (int i = 0; i < g->nnodes && ok; i++) {
     const Node *n = &g->nodes[i];
-    if (n->op == OP_gather) ok = g->def[n->args[0]] < 0; /* a table is read from memory, at places of its own */
+    for (int k = 0; k < n->nargs && ok; k++) ok = !op_reads_memory(n->op, k) || g->def[n->args[k]] < 0;
     if (c) continue;
     ok = ok && s.known[n->res];
     for (int k = 0; k < n->nargs && ok; k++) ok = s.known[n->args[k]];

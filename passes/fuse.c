@@ -331,8 +331,8 @@ static bool fuse_graph(Fuse *f) {
     f->of[i] = -1;
     for (int j = 0; j < n->nargs; j++) {
       f->uses[n->args[j]]++;
-      bool table = n->op == OP_gather && j == 0; /* read at places of its own: it must lie in memory */
-      if (kind_of(g, n) == G_OUTSIDE || kind_of(g, n) == G_ALONE || table || (n->op == OP_contract_from && j == 2))
+      if (kind_of(g, n) == G_OUTSIDE || kind_of(g, n) == G_ALONE || op_reads_memory(n->op, j) ||
+          (n->op == OP_contract_from && j == 2))
         f->leaves[n->args[j]] = true;
     }
   }

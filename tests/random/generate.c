@@ -648,7 +648,19 @@ Module *generate(Arena *a, Diags *d, uint64_t seed, Style *style) {
   Gen x = {.seed = seed, .dt = DT_f32};
   Module *m = module_new(a, d, "random");
   int kind = below(&x, 100);
-  x.style = kind < 50 ? STYLE_PLAIN : kind < 80 ? STYLE_TRAIN : kind < 90 ? STYLE_TYPES : STYLE_CALLS;
+  x.style = kind < 45   ? STYLE_PLAIN
+            : kind < 70 ? STYLE_TRAIN
+            : kind < 80 ? STYLE_TYPES
+            : kind < 86 ? STYLE_CALLS
+                        : STYLE_MODEL;
+  if (x.style == STYLE_MODEL) {
+    Text yaml = {0};
+    Module *model = generate_model(a, seed, &yaml);
+    text_free(&yaml);
+    *style = STYLE_MODEL;
+    if (model) return model;
+    x.style = STYLE_PLAIN;
+  }
   switch (x.style) {
   case STYLE_TRAIN: training_graph(&x, m); break;
   case STYLE_TYPES: types_graph(&x, m); break;

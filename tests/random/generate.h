@@ -9,8 +9,11 @@ typedef enum Style {
   STYLE_TRAIN, /* graph @forward with params and a loss */
   STYLE_TYPES, /* also bf16 and f64, segmented extents, placements on a mesh, pending sums: types that no kernel has yet */
   STYLE_CALLS, /* graphs that call others, in turns too */
+  STYLE_MODEL, /* what the frontend makes of a model file (model.c) */
   STYLE_COUNT
 } Style;
 
 Module *generate(Arena *a, Diags *d, uint64_t seed, Style *style);
+/* The graph of a random model, its file in *yaml; NULL: of these choices none loads. */
+Module *generate_model(Arena *a, uint64_t seed, Text *yaml);
 #endif

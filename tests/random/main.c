@@ -114,7 +114,7 @@ static void batch(const Options *o, int64_t from, int64_t to, Progress *p) {
     Check c = check_for(seed);
     alarm((unsigned)PATIENCE);
     Module *m = module_of(a, seed);
-    if (has_errors(m, &f) || !check_module(m, &c, &f)) {
+    if (has_errors(m, &f) || (!check_module(m, &c, &f) && f.kind != FAULT_INPUT)) {
       p->bad = true;
       return;
     }
@@ -133,7 +133,7 @@ static void one(const Options *o, uint64_t seed) {
   snprintf(name, sizeof name, "seed-%" PRIu64, seed);
   if (has_errors(m, &f))
     printf("%s: the generator itself: %s", name, f.text);
-  else if (!check_apart(m, &c, PATIENCE, &f))
+  else if (!check_apart(m, &c, PATIENCE, &f) && f.kind != FAULT_INPUT)
     report(o, m, name, &c, &f);
   else
     printf("%s: not again\n", name);
