@@ -286,6 +286,10 @@ static bool slice(Emit *e, const Node *n, PlanArg whole, Type outer, Type inner,
     return diag_error(e->p->diags, n->span,
                       "a loop of %" PRId64 " turns over a value of %" PRId64 " elements takes slices of %" PRId64,
                       count, a, b);
+  for (int i = 0; i < inner.rank; i++)
+    if (inner.dim[i].sym)
+      return diag_error(e->p->diags, n->span, "a loop over slices whose extent %s is known at run time only",
+                        inner.dim[i].name);
   if (whole.stride) return diag_error(e->p->diags, n->span, "a loop over slices of a loop's slices");
   out->stride = b * dtype_bytes[inner.dt];
   return true;

@@ -94,6 +94,16 @@ static bool row_wise(Chunk *c, int node) {
   return true;
 }
 
+/* Slices of the loop lie at distances known at build time. */
+static bool fixed_slices(const Chunk *c, const Node *n) {
+  for (int k = 0; k < n->nargs + n->nres; k++) {
+    Type t = val_type(c->g, k < n->nargs ? n->args[k] : n->res + (Val)(k - n->nargs));
+    for (int i = 0; i < t.rank && rows_lead(c, t); i++)
+      if (t.dim[i].sym) return false;
+  }
+  return true;
+}
+
 static bool set_value(const Chunk *c, Val v) {
   return c->g->def[v] >= 0 && c->in[c->g->def[v]];
 }
@@ -141,7 +151,7 @@ static bool grow(Chunk *c, int seed) {
   }
   leave_shared(c);
   for (int i = 0; i < g->nnodes; i++)
-    if (c->in[i] && !row_wise(c, i)) return false;
+    if (c->in[i] && !(row_wise(c, i) && fixed_slices(c, &g->nodes[i]))) return false;
   for (int i = seed; i < g->nnodes; i++) { /* closed */
     const Node *n = &g->nodes[i];
     bool depends = c->in[i];
@@ -163,7 +173,6 @@ static bool divide(Chunk *c) {
   c->count = 1;
   for (int axis = 0; axis < c->lead && c->count < want; axis++) {
     int64_t n = c->big.dim[axis].n, parts = (want + c->count - 1) / c->count;
-    if (c->big.dim[axis].sym) return false;
     while (parts < n && n % parts) parts++;
     if (parts > n) parts = n;
     c->slice_lead.dim[axis].n = n / parts;
