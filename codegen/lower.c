@@ -113,11 +113,18 @@ bool lower_peak(const Target *t, KModule *into, Lowered *out, double *flops) {
 
 /* Is the value read by the producers of a contraction's operands? */
 static bool feeds_operand(const Graph *g, Val v, Val operand) {
-  if (v == operand) return true;
-  const Node *n = val_node(g, operand);
-  for (int i = 0; n && i < n->nargs; i++)
-    if (feeds_operand(g, v, n->args[i])) return true;
-  return false;
+  Arena *tmp = arena_new();
+  bool *read = NEW_ARRAY(tmp, bool, g->nvals);
+  read[operand] = true;
+  for (int i = g->nnodes; i-- > 0;) { /* from the end, each node once: along all paths it could take for ever */
+    const Node *n = &g->nodes[i];
+    bool wanted = false;
+    for (int k = 0; k < n->nres; k++) wanted |= read[n->res + (Val)k];
+    for (int k = 0; k < n->nargs; k++) read[n->args[k]] |= wanted;
+  }
+  bool feeds = read[v];
+  arena_free(tmp);
+  return feeds;
 }
 
 static bool same_map(const Graph *g, Val a, Val b) {

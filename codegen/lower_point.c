@@ -270,14 +270,23 @@ static bool is_reduction(OpKind op) {
   return op == OP_sum || op == OP_rowmax || op_is_contract(op);
 }
 
-bool cursor_ready(const Cursor *c, Val v) {
-  if (c->given[v] || c->rows[v]) return true;
+/* seen: what was looked at for this question and was no reason to say no; each value once, not along all paths to it. */
+static bool is_ready(const Cursor *c, Val v, bool *seen) {
+  if (c->given[v] || c->rows[v] || seen[v]) return true;
   const Node *n = val_node(c->lo->g, v);
   if (!n) return true;
   if (is_reduction(n->op)) return false;
+  seen[v] = true;
   for (int i = 0; i < n->nargs; i++)
-    if (!cursor_ready(c, n->args[i])) return false;
+    if (!is_ready(c, n->args[i], seen)) return false;
   return true;
+}
+
+bool cursor_ready(const Cursor *c, Val v) {
+  Arena *tmp = arena_new();
+  bool ready = is_ready(c, v, NEW_ARRAY(tmp, bool, c->lo->g->nvals));
+  arena_free(tmp);
+  return ready;
 }
 
 void cursor_rows(Cursor *c) {

@@ -261,36 +261,65 @@ static void place(Fuse *f, int node) {
 /* ---- what is made again where it is read */
 
 /* Sums and products of what is stored anyway, read by other maps, rows and columns, are cheaper computed there again than
- * stored and loaded. What a row has once (a mean) may be stored for it. */
-static bool cheap_again(const Fuse *f, Val v, int gr, int rank) {
+ * stored and loaded. What a row has once (a mean) may be stored for it. A node is looked at once for a query (asked[node] is
+ * its number): a chain of x + x would be walked along all of its paths. */
+static bool cheap_again(const Fuse *f, Val v, int gr, int rank, int *asked, int query) {
   const Graph *g = f->g;
   int def = g->def[v];
   if (def < 0) return true;
   if (!f->lazy[def] && (fuse_alive(f, f->of[def]) != gr || val_type(g, v).rank < rank)) return true;
   const Node *n = &g->nodes[def];
   if (!f->lazy[def]) return false;
+  if (asked[def] == query) return true; /* it was no reason to say no */
+  asked[def] = query;
   for (int i = 0; i < n->nargs; i++)
-    if (!cheap_again(f, n->args[i], gr, rank)) return false;
+    if (!cheap_again(f, n->args[i], gr, rank, asked, query)) return false;
   return true;
 }
 
-/* With v made again where it is read: is every group that reads it, through other copies too, still a region? */
-static bool readers_fit(const Fuse *f, Val v) {
+/* Who reads a value, and which nodes and groups a query has been to (its number). */
+typedef struct Readers {
+  int *first, *next; /* by value, by reading operand: 1 + operand; operands are numbered through */
+  int *node;         /* by operand: its node */
+  int *seen, *asked; /* by node; by group */
+} Readers;
+
+static Readers readers_of(const Fuse *f) {
   const Graph *g = f->g;
-  for (int i = 0; i < g->nnodes; i++) {
-    const Node *n = &g->nodes[i];
-    bool reads = false;
-    for (int j = 0; j < n->nargs; j++) reads = reads || n->args[j] == v;
-    if (!reads) continue;
-    int gr = fuse_alive(f, f->of[i]);
-    if (gr >= 0 && !fuse_fits(f, f->group[gr].node, f->group[gr].n, fuse_kind_name(f, &f->group[gr]))) return false;
-    if (f->lazy[i] && !readers_fit(f, n->res)) return false;
+  int n = 0, all = 0;
+  for (int i = 0; i < g->nnodes; i++) all += g->nodes[i].nargs;
+  Readers r = {NEW_ARRAY(f->tmp, int, g->nvals), NEW_ARRAY(f->tmp, int, all + 1), NEW_ARRAY(f->tmp, int, all + 1),
+               NEW_ARRAY(f->tmp, int, g->nnodes + 1), NEW_ARRAY(f->tmp, int, g->nnodes + 1)};
+  for (int i = 0; i < g->nnodes; i++)
+    for (int j = 0; j < g->nodes[i].nargs; j++) {
+      Val v = g->nodes[i].args[j];
+      r.node[n] = i;
+      r.next[n] = r.first[v];
+      r.first[v] = ++n;
+    }
+  return r;
+}
+
+/* With node `made` computed again where it is read: is every group that reads it, through other copies too, still a region? */
+static bool still_fit(const Fuse *f, Readers *r, int made, int query) {
+  const Graph *g = f->g;
+  for (int at = r->first[g->nodes[made].res]; at; at = r->next[at - 1]) {
+    int node = r->node[at - 1], gr = fuse_alive(f, f->of[node]);
+    if (r->seen[node] == query) continue;
+    r->seen[node] = query;
+    if (gr >= 0 && r->asked[gr] != query) {
+      r->asked[gr] = query;
+      if (!fuse_fits(f, f->group[gr].node, f->group[gr].n, fuse_kind_name(f, &f->group[gr]))) return false;
+    }
+    if (f->lazy[node] && !still_fit(f, r, node, query)) return false;
   }
   return true;
 }
 
 static void find_recomputed(Fuse *f) {
   const Graph *g = f->g;
+  int *asked = NEW_ARRAY(f->tmp, int, g->nnodes);
+  Readers readers = readers_of(f);
   bool *tied = NEW_ARRAY(f->tmp, bool, g->nvals); /* read by something that wants it in memory */
   for (int i = 0; i < g->nnodes; i++) {
     int gr = fuse_alive(f, f->of[i]);
@@ -305,9 +334,10 @@ static void find_recomputed(Fuse *f) {
       continue;
     if (n->op != OP_add && n->op != OP_sub && n->op != OP_mul) continue;
     bool cheap = true;
-    for (int j = 0; j < n->nargs && cheap; j++) cheap = cheap_again(f, n->args[j], gr, val_type(g, n->res).rank);
+    for (int j = 0; j < n->nargs && cheap; j++)
+      cheap = cheap_again(f, n->args[j], gr, val_type(g, n->res).rank, asked, i + 1);
     f->lazy[i] = cheap && val_type(g, n->res).rank > 1;
-    if (f->lazy[i]) f->lazy[i] = readers_fit(f, n->res);
+    if (f->lazy[i]) f->lazy[i] = still_fit(f, &readers, i, i + 1);
   }
 }
 
