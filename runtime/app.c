@@ -112,7 +112,7 @@ static bool take_run_folder(App *a) {
     return report_add(&a->err, "the run folder %s is not empty: --resume goes on with it, another --run starts anew",
                       run);
   if (!fs_join(path, run, ".lock", &a->err)) return false;
-  a->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  a->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
   if (a->lock < 0) return fs_failed(&a->err, "write", path, errno);
   if (flock(a->lock, LOCK_EX | LOCK_NB))
     return errno == EWOULDBLOCK ? report_add(&a->err, "another process is training in %s", run)

@@ -76,6 +76,9 @@ bool fs_sync_dir(const char *path, Report *err) {
 
 bool fs_remove_flat(const char *dir, Report *err) {
   FsList l = {0};
+  struct stat st;
+  if (!lstat(dir, &st) && S_ISLNK(st.st_mode)) /* what it leads to is not ours */
+    return !unlink(dir) || report_add(err, "cannot remove %s: %s", dir, strerror(errno));
   if (!fs_list_dir(&l, dir, err)) return false;
   bool ok = true;
   for (int i = 0; ok && i < l.n; i++) {
@@ -270,7 +273,7 @@ static FsWriter *writer_open(const char *dir, const char *name, int how, Report 
   XXH3_64bits_reset(w->hash);
   if (!fs_join(w->path, dir, name, err))
     w->fd = -1;
-  else if ((w->fd = open(w->path, O_WRONLY | O_CREAT | O_CLOEXEC | how, 0666)) < 0)
+  else if ((w->fd = open(w->path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | how, 0666)) < 0)
     fs_failed(err, "write", w->path, errno);
   if (w->fd < 0) {
     XXH3_freeState(w->hash);

@@ -19,7 +19,7 @@ bool fs_rename(const char *dir, const char *from, const char *to, Report *err);
 bool fs_replace(const char *dir, const char *name, const void *bytes, size_t n, Report *err);
 /* "cannot WHAT PATH: ...", and what to do about it. False. */
 bool fs_failed(Report *err, const char *what, const char *path, int error);
-/* Removes a folder of plain files; refuses to descend. True when it is gone. */
+/* Removes a folder of plain files; refuses to descend, and of a link removes the link. True when it is gone. */
 bool fs_remove_flat(const char *dir, Report *err);
 
 /* Whole file, NUL-terminated, malloc'ed; refuses more than `limit` bytes. */
@@ -46,8 +46,8 @@ bool fs_list_glob(FsList *l, const char *pattern, Report *err); /* paths; none i
 void fs_list_sort(FsList *l);
 void fs_list_free(FsList *l);
 
-/* A new file that is hashed while it is written and synced when it is closed. After an error the writer stays failed;
- * fs_writer_close reports it. */
+/* A new file, never through a link, that is hashed while it is written and synced when it is closed. After an error the
+ * writer stays failed; fs_writer_close reports it. */
 typedef struct FsWriter FsWriter;
 FsWriter *fs_writer_open(const char *dir, const char *name, Report *err);
 FsWriter *fs_writer_replace(const char *dir, const char *name, Report *err); /* the same over a file that may exist */

@@ -63,7 +63,7 @@ Metrics *metrics_open(const char *run, int64_t keep_to, Report *err) {
     return NULL;
   }
   bool ok = fs_join(m->path, run, "metrics.jsonl", err) && cut(run, m->path, keep_to, err);
-  m->fd = ok ? open(m->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
+  m->fd = ok ? open(m->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0666) : -1;
   if (m->fd >= 0) return m;
   if (ok) fs_failed(err, "write", m->path, errno);
   free(m);
