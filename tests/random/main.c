@@ -254,7 +254,7 @@ int main(int argc, char **argv) {
   if (o.print) return print_one(&o);
   if (!o.files) return run_seeds(&o);
   int bad = 0;
-  for (int i = o.files; i < argc; i++) bad += run_file(argv[i]);
+  for (int i = o.files; i < argc && !(bad && o.first); i++) bad += run_file(argv[i]);
   printf("%d modules, %d faults\n", argc - o.files, bad);
   return bad ? 1 : 0;
 }
