@@ -4,7 +4,7 @@
 #include "codegen/codegen.h"
 #include "ir/region.h"
 
-enum { MAX_OUTPUTS = 64 }; /* of a region */
+enum { MAX_OUTPUTS = REGION_OUTPUTS };
 
 typedef struct Lower {
   const Graph *g;

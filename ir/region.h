@@ -14,7 +14,8 @@
 #define INK_IR_REGION_H
 #include "ir/graph.h"
 
-enum { MAP_INDIRECT = -1 }; /* the axis is addressed through an index: the rows of a gather's table */
+enum { REGION_OUTPUTS = 64 }; /* a kernel has at most that many */
+enum { MAP_INDIRECT = -1 };   /* the axis is addressed through an index: the rows of a gather's table */
 
 typedef struct Space {
   int rank;

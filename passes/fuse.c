@@ -350,6 +350,7 @@ static bool fuse_graph(Fuse *f) {
   f->of = NEW_ARRAY(f->tmp, int, g->nnodes + 1);
   f->lazy = NEW_ARRAY(f->tmp, bool, g->nnodes + 1);
   f->uses = NEW_ARRAY(f->tmp, int, g->nvals);
+  f->within = NEW_ARRAY(f->tmp, int, g->nvals);
   f->built = NEW_ARRAY(f->tmp, Val, g->nvals);
   f->stamp = NEW_ARRAY(f->tmp, int, g->nvals);
   f->turn = NEW(f->tmp, int);

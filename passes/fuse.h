@@ -39,6 +39,7 @@ typedef struct Fuse {
   int *of;      /* by node: its group, -1: none */
   bool *lazy;   /* by node: copied into consumers */
   int *uses;    /* by value */
+  int *within;  /* by value: uses by the members being tried; 0 between trials */
   bool *leaves; /* by value: an output of the graph, or read by a node outside of all groups */
   bool *to_row; /* by value: ends, through elementwise nodes, in a reduction along its last axes */
   Val *map;     /* by value: the new graph's */

@@ -98,9 +98,28 @@ static bool build(Build *b, const Fuse *f, Module *m, const char *name, const ch
   return true;
 }
 
+/* Members' values that others may read, too: an output each, unless those others join or make it again. */
+static int count_outputs(const Fuse *f, const int *node, int n) {
+  int outputs = 0;
+  for (int i = 0; i < n; i++) {
+    const Node *m = &f->g->nodes[node[i]];
+    for (int k = 0; k < m->nargs; k++) f->within[m->args[k]]++;
+  }
+  for (int i = 0; i < n; i++) {
+    Val v = f->g->nodes[node[i]].res;
+    outputs += f->leaves[v] || f->uses[v] > f->within[v];
+  }
+  for (int i = 0; i < n; i++) {
+    const Node *m = &f->g->nodes[node[i]];
+    for (int k = 0; k < m->nargs; k++) f->within[m->args[k]] = 0;
+  }
+  return outputs;
+}
+
 bool fuse_fits(const Fuse *f, const int *node, int n, const char *kind) {
   bool tile = !strcmp(kind, "contract") || !strcmp(kind, "column");
   if (n > (tile ? MAX_TILE_MEMBERS : MAX_MEMBERS)) return false;
+  if (n > REGION_OUTPUTS && count_outputs(f, node, n) > REGION_OUTPUTS) return false;
   int sums = 0;
   for (int i = 0; i < n; i++) sums += f->g->nodes[node[i]].op == OP_sum;
   if (sums > MAX_SUMS && !strcmp(kind, "column")) return false;
