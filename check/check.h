@@ -57,8 +57,8 @@ typedef struct Native {
   const KernelFn *kernels; /* as in km */
   Program program;
 } Native;
-/* lower NULL: the CPU's. */
-bool native_open(Native *n, Module *m, const Target *t, const Lowering *lower, Arena *a, Diags *d);
+/* lower NULL: the CPU's. code false: kernels are made and verified, but no machine code of them. */
+bool native_open(Native *n, Module *m, const Target *t, const Lowering *lower, bool code, Arena *a, Diags *d);
 void native_close(Native *n);
 bool native_runs(const Target *t); /* has this machine what the target needs? */
 /* One region's kernel: all `threads` in turn, in reverse order, outputs full of NaN before. Returns NULL, or what it wrote to that is
@@ -111,6 +111,7 @@ typedef struct Check {
   int ntargets;
   bool gradients; /* of graph @forward, by differences */
   bool round;     /* printing and parsing after every stage */
+  bool quick;     /* no machine code, so nothing that runs: a fifth of the time */
   const char
       *only; /* NULL: all stages. "text", "gradients", "pass NAME", "program": that one, on the module before it */
   const Compiler *compiler; /* NULL: passes.def and the CPU's lowering */

@@ -11,7 +11,7 @@ bool native_runs(const Target *t) {
   return ok;
 }
 
-bool native_open(Native *n, Module *m, const Target *t, const Lowering *lower, Arena *a, Diags *d) {
+bool native_open(Native *n, Module *m, const Target *t, const Lowering *lower, bool code, Arena *a, Diags *d) {
   static const Lowering cpu = {lower_region, NULL, region_alias};
   ProgramSpec spec = {.model = m->name, .text = ""};
   ProgramReport report;
@@ -19,8 +19,8 @@ bool native_open(Native *n, Module *m, const Target *t, const Lowering *lower, A
   *n = (Native){.mod = m, .km = kmodule_new(a, m->name)};
   bool ok = program_build(m, &spec, t, lower ? lower : &cpu, n->km, d, &blob, &report);
   for (int i = 0; ok && i < n->km->n; i++) ok = kernel_verify(n->km->kernels[i], d);
-  ok = ok && llvm_compile(n->km, t, LLVM_OBJECT, NULL, blob.s, blob.n, d, &object);
-  if (ok && native_runs(t)) {
+  ok = ok && (!code || llvm_compile(n->km, t, LLVM_OBJECT, NULL, blob.s, blob.n, d, &object));
+  if (ok && code && native_runs(t)) {
     Report r = {0};
     const unsigned char *program = NULL;
     ok = (n->jit = jit_load(d, &object)) && (program = jit_symbol(n->jit, d, "ink_program")) &&

@@ -236,12 +236,11 @@ static bool compare_pass(Stage *s, const PassInfo *p, const Module *before, cons
   evaluating(s);
   for (int i = 0; i < tries; i++) {
     Results x, y;
-    s->values = s->c->values;
-    s->values.bounds = before;
+    Values all = s->values;
     if (p->keeps == KEEPS_VALUES) s->values.special = false;
     if (i) s->values.seed += (uint64_t)i << 32;
     bool given = evaluate(s, before, mode, NULL, &x), ok = given && evaluate(s, after, mode, NULL, &y);
-    s->values = s->c->values;
+    s->values = all;
     if (!ok) return refused(s, given ? FAULT_PASS : unless_asked_alone(s, FAULT_PASS), p->name);
     if (same(s, &y, &x, text, sizeof text)) return true;
   }
@@ -357,7 +356,7 @@ static bool check_native(Stage *s, Module *m, const Target *t) {
   Results want;
   s->now = m;
   doing(s, "code generation for %s", t->name);
-  if (!native_open(&n, m, t, s->c->compiler ? s->c->compiler->lower : NULL, s->a, s->d))
+  if (!native_open(&n, m, t, s->c->compiler ? s->c->compiler->lower : NULL, !s->c->quick, s->a, s->d))
     return refused(s, FAULT_COMPILE, t->name);
   bool ok = !s->c->round || kernels_round(s, n.km);
   if (ok && n.jit)
@@ -441,6 +440,7 @@ static bool stages(Stage *s, const Module *given) {
     if (!target_resolve(s->a, s->d, s->c->targets[i], &targets[i])) return refused(s, FAULT_INPUT, "target");
   if (only && !strcmp(only, "gradients")) return gradient_stage(s, m);
   if (only && !strncmp(only, "pass ", 5)) return pass_alone(s, m, only + 5, &targets[0]);
+  s->values.bounds = m;
   bool fused = only || has_regions(m); /* then there is nothing left for passes */
   if (only && strcmp(only, "program")) return true;
   int split = 0; /* passes whose result is the same for every target come before `chunk` */
@@ -448,6 +448,7 @@ static bool stages(Stage *s, const Module *given) {
   for (int i = 0; i < split && !fused; i++) {
     const Module *before = m;
     if (!(m = run_pass(s, &s->passes[i], m, &targets[0]))) return false;
+    if (s->passes[i].keeps == KEEPS_NOTHING) s->values.bounds = m; /* new graphs: what they index stays as it is here */
     if (&s->passes[i] == pass_named(s, "training") && !gradient_stage(s, before)) return false;
   }
   for (int t = 0; t < s->c->ntargets; t++) {

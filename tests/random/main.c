@@ -1,11 +1,12 @@
 /* Random modules through every stage of the compiler (check/): thousands of small questions whose answers are known.
  *
- * usage: random [--seed S] [--count N | --seconds N] [--keep DIR] [--first] [--print] [FILE.ir ...]
+ * usage: random [--seed S] [--count N | --seconds N] [--keep DIR] [--first] [--quick] [--print] [FILE.ir ...]
  *   --seed S      first seed (1); module i is made from seed S + i
  *   --count N     how many (1000); --seconds N: as many as that time allows
  *   --keep DIR    where shrunk faults are written (build/random)
  *   --print       print the module of --seed, and what is wrong with it
  *   --first       stop at the first fault
+ *   --quick       no machine code: text, gradients, passes and the making of kernels alone
  *   FILE.ir       these modules instead: the faults of former days, tests/random/found
  *
  * A child process does a batch, so that a crash costs a batch and not the run; the module whose turn it was is then asked
@@ -33,7 +34,7 @@ typedef struct Options {
   int64_t count;
   double seconds;
   const char *keep;
-  bool print, first;
+  bool print, first, quick;
   int files; /* argv index of the first file, 0: none */
 } Options;
 
@@ -42,9 +43,13 @@ static const char *const targets[] = {
     "cpu:x86-64-v4,chunk=2048", "cpu:x86-64-v4,fuse=0"};
 
 /* The questions about the module of a seed: one target, which the seed chooses. */
-static Check check_for(uint64_t seed) {
+static Check check_for(const Options *o, uint64_t seed) {
   uint64_t h = hash64(&seed, sizeof seed);
-  Check c = {.values = {.seed = seed | 1, .special = h % 8 == 0}, .ntargets = 1, .gradients = true, .round = true};
+  Check c = {.values = {.seed = seed | 1, .special = h % 8 == 0},
+             .ntargets = 1,
+             .gradients = true,
+             .round = true,
+             .quick = o->quick};
   c.targets = &targets[h / 8 % LEN(targets)];
   return c;
 }
@@ -111,7 +116,7 @@ static void batch(const Options *o, int64_t from, int64_t to, Progress *p) {
     uint64_t seed = o->seed + (uint64_t)p->at;
     Arena *a = arena_new();
     Fault f;
-    Check c = check_for(seed);
+    Check c = check_for(o, seed);
     alarm((unsigned)PATIENCE);
     Module *m = module_of(a, seed);
     if (has_errors(m, &f) || (!check_module(m, &c, &f) && f.kind != FAULT_INPUT)) {
@@ -127,7 +132,7 @@ static void batch(const Options *o, int64_t from, int64_t to, Progress *p) {
 static void one(const Options *o, uint64_t seed) {
   Arena *a = arena_new();
   Fault f;
-  Check c = check_for(seed);
+  Check c = check_for(o, seed);
   Module *m = module_of(a, seed);
   char name[40];
   snprintf(name, sizeof name, "seed-%" PRIu64, seed);
@@ -226,6 +231,8 @@ static bool parse(int argc, char **argv, Options *o) {
       o->print = true;
     else if (!strcmp(argv[i], "--first"))
       o->first = true;
+    else if (!strcmp(argv[i], "--quick"))
+      o->quick = true;
     else if (argv[i][0] != '-')
       o->files = o->files ? o->files : i;
     else if (!v)
@@ -247,8 +254,8 @@ static bool parse(int argc, char **argv, Options *o) {
 int main(int argc, char **argv) {
   Options o;
   if (!parse(argc, argv, &o)) {
-    fprintf(stderr,
-            "usage: random [--seed S] [--count N | --seconds N] [--keep DIR] [--first] [--print] [FILE.ir ...]\n");
+    fprintf(stderr, "usage: random [--seed S] [--count N | --seconds N] [--keep DIR] [--first] [--quick] [--print] "
+                    "[FILE.ir ...]\n");
     return 2;
   }
   if (o.print) return print_one(&o);
