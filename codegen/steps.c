@@ -125,6 +125,21 @@ int plan_kernel(Plan *p, const Graph *region) {
   return kernel_add(p, region->name, low, region->noutputs, syms);
 }
 
+/* A kernel's step for a node: args are its operands, then its results. */
+static void call_add(Plan *p, int list, int kernel, const Node *n, PlanArg *args) {
+  const PlanKernel *k = &p->kernels[kernel];
+  step_add(p, list,
+           (PlanStep){.kind = STEP_CALL,
+                      .kernel = kernel,
+                      .args = args,
+                      .nargs = n->nargs + n->nres,
+                      .syms = k->syms,
+                      .nsyms = k->low.nsyms,
+                      .span = n->span,
+                      .places = n->places,
+                      .nplaces = n->nplaces});
+}
+
 bool plan_peak(Plan *p, double *flops) {
   Lowered low = {0};
   if (!p->lower->peak(p->target, p->km, &low, flops)) return false;
@@ -315,17 +330,7 @@ static bool emit_loop(Emit *e, int at, const Graph *c, const PlanArg *args) {
     memcpy(both + n->nargs, out, sizeof(*out) * (size_t)n->nres);
     int kernel = plan_kernel(p, c);
     if (kernel < 0) return false;
-    const PlanKernel *k = &p->kernels[kernel];
-    step_add(p, list,
-             (PlanStep){.kind = STEP_CALL,
-                        .kernel = kernel,
-                        .args = both,
-                        .nargs = n->nargs + n->nres,
-                        .syms = k->syms,
-                        .nsyms = k->low.nsyms,
-                        .span = n->span,
-                        .places = n->places,
-                        .nplaces = n->nplaces});
+    call_add(p, list, kernel, n, both);
   } else if (!emit_graph(p, c, list, in, out)) {
     return false;
   }
@@ -358,17 +363,7 @@ static bool emit_call(Emit *e, int at) {
   if (is_loop(c, n)) return emit_loop(e, at, c, args);
   int kernel = plan_kernel(p, c);
   if (kernel < 0) return false;
-  const PlanKernel *k = &p->kernels[kernel];
-  step_add(p, e->list,
-           (PlanStep){.kind = STEP_CALL,
-                      .kernel = kernel,
-                      .args = args,
-                      .nargs = n->nargs + n->nres,
-                      .syms = k->syms,
-                      .nsyms = k->low.nsyms,
-                      .span = n->span,
-                      .places = n->places,
-                      .nplaces = n->nplaces});
+  call_add(p, e->list, kernel, n, args);
   return true;
 }
 
@@ -402,15 +397,7 @@ static bool make_again(Emit *e, Val root, const Graph *c, PlanArg to) {
   if (kernel < 0) return false;
   PlanArg *args = NEW(e->p->arena, PlanArg);
   *args = to;
-  const PlanKernel *k = &e->p->kernels[kernel];
-  step_add(e->p, e->list,
-           (PlanStep){.kind = STEP_CALL,
-                      .kernel = kernel,
-                      .args = args,
-                      .nargs = 1,
-                      .syms = k->syms,
-                      .nsyms = k->low.nsyms,
-                      .span = val_node(e->g, root)->span});
+  call_add(e->p, e->list, kernel, val_node(e->g, root), args);
   return true;
 }
 
