@@ -173,18 +173,6 @@ static LLVMValueRef from_bits(Emit *e, LLVMValueRef x, int lanes) {
   return LLVMBuildBitCast(e->l->b, x, vec(e->l->f32, lanes), "");
 }
 
-static void memory_copy(Emit *e, const KIns *i) {
-  Llvm *l = e->l;
-  LLVMValueRef to = e->buf[i->buf], from = e->buf[i->buf2];
-  LLVMBasicBlockRef body = block(e, "copy"), after = block(e, "copied");
-  LLVMBuildCondBr(l->b, LLVMBuildICmp(l->b, LLVMIntNE, to, from, ""), body, after);
-  LLVMPositionBuilderAtEnd(l->b, body);
-  LLVMValueRef bytes = LLVMBuildMul(l->b, e->v[i->a], c64(l, dtype_bytes[e->k->bufs[i->buf].dt]), "");
-  LLVMBuildMemCpy(l->b, to, 4, from, 4, bytes);
-  LLVMBuildBr(l->b, after);
-  LLVMPositionBuilderAtEnd(l->b, after);
-}
-
 static void emit_ins(Emit *e, uint32_t n) {
   Llvm *l = e->l;
   const KIns *i = &e->k->ins[n];
@@ -299,7 +287,6 @@ static void emit_ins(Emit *e, uint32_t n) {
     r = from_bits(e, intrinsic(l, "llvm.fptosi.sat", (LLVMTypeRef[]){vec(l->i32, lanes), ft}, 2, &x, 1), lanes);
     break;
   }
-  case K_copy: memory_copy(e, i); return;
   case K_COUNT: break;
   }
   e->v[n + 1] = r;

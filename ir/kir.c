@@ -204,7 +204,3 @@ KV k_hot(Kernel *k, KV target, KV column, int lanes) {
 KV k_nonneg(Kernel *k, KV index) {
   return put(k, (KIns){.op = K_nonneg, .lanes = 1, .a = index});
 }
-
-void k_copy(Kernel *k, int to, int from, KV n) {
-  put(k, (KIns){.op = K_copy, .buf = (uint16_t)to, .buf2 = (uint16_t)from, .a = n});
-}

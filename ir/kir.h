@@ -36,7 +36,7 @@ typedef struct KIns {
   uint8_t op;
   uint8_t lanes; /* of the result: 0 none; for i64 values 1 */
   bool index;    /* the result is an i64 */
-  uint16_t buf, buf2;
+  uint16_t buf;
   KV a, b, c;
   int64_t imm;
   double num;
@@ -113,7 +113,6 @@ KV k_shuffle(Kernel *k, KV a, KV b, const uint8_t *mask, int lanes);
 KV k_keep_n(Kernel *k, KV v, KV n, double other);
 KV k_hot(Kernel *k, KV target, KV column, int lanes);
 KV k_nonneg(Kernel *k, KV index);
-void k_copy(Kernel *k, int to, int from, KV n);
 
 static inline KV k_add(Kernel *k, KV a, KV b) {
   return k_i2(k, K_iadd, a, b);

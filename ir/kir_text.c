@@ -38,7 +38,7 @@ static bool spec(const char *s, size_t n, const char *word) {
 static void print_operands(const Kernel *k, const uint32_t *number, const KIns *i, Text *out) {
   const char *s = kop_info[i->op].operands;
   KV v[3] = {i->a, i->b, i->c};
-  int nv = 0, nbuf = 0;
+  int nv = 0;
   const char *sep = " ";
   while (*s) {
     size_t n = strcspn(s, " ");
@@ -47,7 +47,7 @@ static void print_operands(const Kernel *k, const uint32_t *number, const KIns *
     else if (spec(s, n, "num"))
       text_add(out, "%s%.9g", sep, i->num);
     else if (spec(s, n, "buf"))
-      text_add(out, "%s%s", sep, k->bufs[nbuf++ ? i->buf2 : i->buf].name);
+      text_add(out, "%s%s", sep, k->bufs[i->buf].name);
     else if (spec(s, n, "mask")) {
       for (int j = 0; j < i->lanes; j++) text_add(out, j ? " %d" : ", [%d", i->mask[j]);
       text_add(out, "]");
@@ -263,7 +263,7 @@ static KV append(Parse *p, KIns i) {
 
 static bool parse_operands(Parse *p, KIns *i, uint8_t *mask, int *nmask) {
   KV *v[3] = {&i->a, &i->b, &i->c};
-  int nv = 0, nbuf = 0, n_op = 0;
+  int nv = 0, n_op = 0;
   for (const char *s = kop_info[i->op].operands; *s;) {
     size_t n = strcspn(s, " ");
     if (n_op++ && !need(p, ",")) return false;
@@ -280,7 +280,7 @@ static bool parse_operands(Parse *p, KIns *i, uint8_t *mask, int *nmask) {
       int b = 0;
       while (w && b < p->k->nbufs && p->k->bufs[b].name != w) b++;
       if (!w || b == p->k->nbufs) return w ? diag_error(p->d, here(p), "there is no buffer '%s'", w) : false;
-      *(nbuf++ ? &i->buf2 : &i->buf) = (uint16_t)b;
+      i->buf = (uint16_t)b;
     } else if (spec(s, n, "mask")) {
       if (!need(p, "[")) return false;
       while (!take(p, "]")) {
@@ -299,7 +299,7 @@ static bool parse_operands(Parse *p, KIns *i, uint8_t *mask, int *nmask) {
 }
 
 static bool no_result(KOp op) {
-  return op == K_store || op == K_store_n || op == K_store_s || op == K_copy;
+  return op == K_store || op == K_store_n || op == K_store_s;
 }
 
 static bool parse_op(Parse *p, int64_t number) {

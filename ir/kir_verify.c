@@ -32,7 +32,7 @@ static bool check_ins(Check *c, int n) {
   const KIns *i = &c->k->ins[n];
   const char *s = kop_info[i->op].operands;
   KV v[3] = {i->a, i->b, i->c};
-  int nv = 0, nbuf = 0;
+  int nv = 0;
   bool mixed = i->op == K_splat || i->op == K_extract || i->op == K_store || i->op == K_store_n || i->op == K_store_s;
   if (i->op == K_yield || i->op == K_end) return true;
   if (i->op == K_result) {
@@ -46,7 +46,7 @@ static bool check_ins(Check *c, int n) {
   for (; *s; s += strcspn(s, " "), s += *s == ' ') {
     if (!strncmp(s, "imm", 3) || !strncmp(s, "num", 3)) continue;
     if (!strncmp(s, "buf", 3)) {
-      if ((nbuf++ ? i->buf2 : i->buf) >= c->k->nbufs) return fail(c, n, "no such buffer");
+      if (i->buf >= c->k->nbufs) return fail(c, n, "no such buffer");
     } else if (!strncmp(s, "mask", 4)) {
       for (int j = 0; j < i->lanes; j++)
         if (!i->mask || i->mask[j] >= 2 * c->k->ins[i->a - 1].lanes) return fail(c, n, "mask out of range");
