@@ -177,8 +177,7 @@ static bool divide(Chunk *c) {
     if (parts > n) parts = n;
     c->slice_lead.dim[axis].n = n / parts;
     c->slice_lead.dim[axis].name = NULL;
-    c->count *= parts;
-    if (parts < n) break; /* slices stay contiguous only while the axes before are 1 */
+    c->count *= parts; /* parts < n: that is enough, so slices are contiguous: all axes before are 1 */
   }
   return c->count > 1;
 }
