@@ -3,10 +3,8 @@
  * Inputs for --run are pseudo-random but the same on every machine: floats are multiples of 1/256 in [-1, 1), a function
  * of the input's name and the element's index alone, so that the same module before and after a pass sees the same
  * values. Integers stay below the extent that they index. --input NAME=V,V,... gives values instead, repeated as needed. */
+#include "check/check.h"
 #include "cli/cli.h"
-#include "codegen/codegen.h"
-#include "ir/eval.h"
-#include "passes/passes.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,10 +13,9 @@
 
 enum { IR_LIMIT = 256 << 20, SHOWN = 64 };
 
-static bool given_values(Args *a, const char *name, Tensor *t, EvalMode mode, bool *found) {
+static bool given_values(Args *a, const char *name, Tensor *t, EvalMode mode) {
   size_t n = strlen(name);
   const char *text;
-  *found = false;
   for (int i = 0; (text = args_at(a, "--input", i)); i++) {
     if (strncmp(text, name, n) || text[n] != '=') continue;
     double v[256];
@@ -37,40 +34,17 @@ static bool given_values(Args *a, const char *name, Tensor *t, EvalMode mode, bo
       return false;
     }
     for (int64_t x = 0, all = type_elements(t->type); x < all; x++) tensor_set(t, mode, x, v[x % count]);
-    *found = true;
   }
   return true;
 }
 
-static bool fill(Args *a, const Graph *g, const Input *in, Tensor *t, EvalMode mode) {
-  bool found;
-  if (!given_values(a, in->name, t, mode, &found)) return false;
-  int64_t bound = t->type.dt == DT_i32 ? graph_index_use(g, in->val).bound : 0;
-  uint64_t seed = hash64(in->name, strlen(in->name));
-  for (int64_t x = 0, all = found ? 0 : type_elements(t->type); x < all; x++) {
-    uint64_t key[2] = {seed, (uint64_t)x}, h = hash64(key, sizeof key);
-    double v = t->type.dt == DT_i32 ? (double)(h % (uint64_t)(bound ? bound : 4)) : ((double)(h % 512) - 256) / 256;
-    tensor_set(t, mode, x, v);
-  }
-  return true;
-}
-
-static int bindings(Args *a, const Graph *g, Binding *b, int room) {
-  int n = 0;
-  for (int i = 0; i < g->ninputs; i++) {
-    Type t = val_type(g, g->inputs[i].val);
-    for (int k = 0; k < t.rank; k++) {
-      if (!t.dim[k].sym) continue;
-      bool known = false;
-      for (int j = 0; j < n; j++) known = known || !strcmp(b[j].name, t.dim[k].name);
-      if (known || n == room) continue;
-      b[n] = (Binding){t.dim[k].name, t.dim[k].n};
-      const char *text;
-      size_t len = strlen(b[n].name);
-      for (int j = 0; (text = args_at(a, "--bind", j)); j++)
-        if (!strncmp(text, b[n].name, len) && text[len] == '=') b[n].n = strtoll(text + len + 1, NULL, 10);
-      n++;
-    }
+static int bindings(Args *a, const Graph *g, Binding b[CHECK_BINDINGS]) {
+  int n = values_bind(g, 0, b);
+  const char *text;
+  for (int i = 0; i < n; i++) {
+    size_t len = strlen(b[i].name);
+    for (int j = 0; (text = args_at(a, "--bind", j)); j++)
+      if (!strncmp(text, b[i].name, len) && text[len] == '=') b[i].n = strtoll(text + len + 1, NULL, 10);
   }
   return n;
 }
@@ -92,20 +66,13 @@ static void print_tensor(const Graph *g, const Output *o, const Tensor *t, EvalM
 }
 
 static bool run_graph(Args *a, const Graph *g, EvalMode mode, Diags *d, Text *out) {
-  Binding bind[16];
-  int nbind = bindings(a, g, bind, LEN(bind));
+  Binding bind[CHECK_BINDINGS];
+  Values made_up = {0};
+  int nbind = bindings(a, g, bind);
   Tensor *in = NEW_ARRAY(a->arena, Tensor, g->ninputs + 1), *res = NEW_ARRAY(a->arena, Tensor, g->noutputs + 1);
   for (int i = 0; i < g->ninputs; i++) {
-    Type t = val_type(g, g->inputs[i].val);
-    for (int k = 0; k < t.rank; k++)
-      for (int b = 0; t.dim[k].sym && b < nbind; b++)
-        if (!strcmp(bind[b].name, t.dim[k].name)) {
-          t.dim[k].n = bind[b].n;
-          t.dim[k].sym = false;
-          break;
-        }
-    in[i] = tensor_new(a->arena, t, mode);
-    if (!fill(a, g, &g->inputs[i], &in[i], mode)) return false;
+    if (!values_input(g, i, &made_up, bind, nbind, mode, a->arena, d, &in[i])) return false;
+    if (!given_values(a, g->inputs[i].name, &in[i], mode)) return false;
   }
   if (!graph_eval(g, mode, in, bind, nbind, a->arena, res, d)) return false;
   for (int o = 0; o < g->noutputs; o++) print_tensor(g, &g->outputs[o], &res[o], mode, out);
