@@ -199,6 +199,13 @@ bool space_has(const Space *s, const Graph *g, Val v, int group) {
   return false;
 }
 
+/* A table's rows are addressed through an index; every other value has a place of its own along each of its axes. */
+static bool has_place(const Graph *g, const Space *s, Val v) {
+  for (int i = 0; i < val_type(g, v).rank; i++)
+    if (s->map[v][i] == MAP_INDIRECT) return false;
+  return true;
+}
+
 bool region_fits(const Graph *g, const char *kind) {
   Arena *a = arena_new();
   Space s;
@@ -207,6 +214,7 @@ bool region_fits(const Graph *g, const char *kind) {
   for (int i = 0; i < g->nnodes && ok; i++) {
     const Node *n = &g->nodes[i];
     for (int k = 0; k < n->nargs && ok; k++) ok = !op_reads_memory(n->op, k) || g->def[n->args[k]] < 0;
+    for (int k = n->op == OP_gather; k < n->nargs && ok; k++) ok = has_place(g, &s, n->args[k]);
     if (c) continue;
     ok = ok && s.known[n->res];
     for (int k = 0; k < n->nargs && ok; k++) ok = s.known[n->args[k]];
