@@ -19,6 +19,7 @@
  * are added in order: C is then folded into a second block T after every 4096. Edges: rows past the end are not stored;
  * columns are masked. */
 #include "codegen/lower_tile.h"
+#include "codegen/schedule.h"
 #include "ir/rule.h"
 #include <string.h>
 
@@ -409,7 +410,7 @@ static void block(Contract *w, Block *b) {
   if (!single) k_end(k);
 }
 
-/* ---- schedule: sizes from the caches, a guess that the tuner will replace. */
+/* ---- sizes */
 
 static int64_t bound(const Letters *l, int from, int to) {
   int64_t n = 1;
@@ -421,26 +422,11 @@ static int64_t bound(const Letters *l, int from, int to) {
 static int64_t round_up(int64_t n, int64_t to) {
   return (n + to - 1) / to * to;
 }
-static int64_t least(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-/* n in equal parts of at most `most`, each a multiple of `grain`. */
-static int64_t even(int64_t n, int64_t most, int64_t grain) {
-  int64_t parts = (n + most - 1) / most;
-  return round_up((n + parts - 1) / parts, grain);
-}
 
-static void schedule(Contract *w, int64_t m, int64_t n, int64_t kk) {
-  const Target *t = w->lo->t;
-  w->lanes = t->lanes;
-  w->nv = 2;
-  w->mr = tile_rows(t);
-  w->nr = w->nv * w->lanes;
-  int64_t chain = least(kk, CHAIN);
-  w->kc = (int)even(chain, least(384, t->l1 * 3 / 4 / (4 * w->nr)), 8); /* a panel of B stays in L1 */
-  w->mc = (int)round_up(least(m, t->l2 / 2 / (4 * w->kc)), w->mr);      /* a block of A in half of L2 */
-  w->mb = (int)round_up(even(m, 1024, w->mr), w->mc);
-  w->nc = (int)even(n, 768, w->nr);
+static void schedule(Contract *w, const Schedule *s) {
+  w->lanes = w->lo->t->lanes;
+  w->nv = s->nv, w->mr = s->mr, w->nr = s->nv * w->lanes;
+  w->kc = s->kc, w->mc = s->mc, w->mb = s->mb, w->nc = s->nc;
 }
 
 bool lower_contract(Lower *lo) {
@@ -479,7 +465,8 @@ bool lower_contract(Lower *lo) {
 
   int64_t bm = bound(&w.M, 0, w.M.n), bn = w.columns < 0 ? 1 : bound(&w.N, w.columns, w.columns + 1),
           bk = bound(&w.K, 0, w.K.n);
-  schedule(&w, bm, bn, bk);
+  Schedule cut = schedule_default(lo->t, &(ContractShape){bm, bn, bk});
+  schedule(&w, &cut);
   w.one_run = bk <= w.kc;
   int64_t cells = w.one_run ? w.mr * w.nr : round_up(w.mb, w.mr) * w.nc;
   w.A = k_scratch(k, "A", DT_f32, (int64_t)w.mc * w.kc + w.lanes * (w.mr + 1) + w.lanes);
@@ -492,8 +479,7 @@ bool lower_contract(Lower *lo) {
   for (int i = 0; i < w.K.n; i++) w.kk = k_mul(k, w.kk, run_extent(k, &w.K, i));
   w.n = w.columns < 0 ? k_ic(k, 1) : run_extent(k, &w.N, w.columns);
   Block b = {.m0 = k_ic(k, 0), .m1 = w.m, .n0 = k_ic(k, 0), .n1 = w.n};
-  bool by_rows = bm > bn && bm >= 4 * w.mr; /* divide the longer side: the other operand is packed by every thread */
-  if (by_rows)
+  if (cut.by_rows)
     lower_share(k, w.m, w.mr, &b.m0, &b.m1);
   else
     lower_share(k, w.n, w.nr, &b.n0, &b.n1);
