@@ -77,9 +77,13 @@ static LLVMValueRef intrinsic(Llvm *l, const char *name, LLVMTypeRef *over, int 
   return LLVMBuildCall2(l->b, ft, fn, args, (unsigned)nargs, "");
 }
 
+static LLVMTypeRef element_type(Emit *e, int buf) {
+  DType dt = e->k->bufs[buf].dt;
+  return dt == DT_bf16 ? e->l->i16 : dt == DT_i8 ? e->l->i8 : e->l->f32;
+}
+
 static LLVMValueRef address(Emit *e, int buf, LLVMValueRef at) {
-  LLVMTypeRef t = e->k->bufs[buf].dt == DT_bf16 ? e->l->i16 : e->k->bufs[buf].dt == DT_i8 ? e->l->i8 : e->l->f32;
-  return LLVMBuildInBoundsGEP2(e->l->b, t, e->buf[buf], &at, 1, "");
+  return LLVMBuildInBoundsGEP2(e->l->b, element_type(e, buf), e->buf[buf], &at, 1, "");
 }
 
 static LLVMValueRef as_bool(Emit *e, LLVMValueRef f, int lanes) {
@@ -230,6 +234,13 @@ static void emit_ins(Emit *e, uint32_t n) {
       store_at(e, i->buf, at, LLVMBuildExtractElement(b, B, LLVMConstInt(l->i32, (uint64_t)j, 0), ""));
     }
     return;
+  case K_prefetch: { /* no inbounds: it may point past the end */
+    LLVMTypeRef t = element_type(e, i->buf);
+    LLVMValueRef p = LLVMBuildGEP2(b, t, e->buf[i->buf], &A, 1, "");
+    LLVMValueRef args[] = {p, LLVMConstInt(l->i32, 1, 0), LLVMConstInt(l->i32, 3, 0), LLVMConstInt(l->i32, 1, 0)};
+    intrinsic(l, "llvm.prefetch", &l->ptr, 1, args, 4);
+    return;
+  }
   case K_splat: r = splat(l, A, lanes); break;
   case K_extract: r = LLVMBuildExtractElement(b, A, LLVMConstInt(l->i32, (uint64_t)i->imm, 0), ""); break;
   case K_shuffle: {

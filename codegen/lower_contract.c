@@ -196,8 +196,8 @@ static void pack_along_x(Pack *p) {
   k_end(k);
 }
 
-/* Vectors along k: lanes rows at a time, transposed. The last, short block stores whole vectors too; they spill into
- * the panel that is packed next, or into the slack behind the last. */
+/* Vectors along k: lanes rows at a time, transposed. Whole vectors are stored even where a panel is narrower; they spill into
+ * what is stored next: the next k, the panel that is packed next, or the slack behind the last. */
 static void pack_along_k(Pack *p, KV panel, KV x) {
   Kernel *k = p->w->k;
   int lanes = p->w->lanes;
@@ -216,20 +216,24 @@ static void pack_along_k(Pack *p, KV panel, KV x) {
       kk = k_for(k, p->k0, whole, lanes);
     }
     KV at = k_add(k, panel, k_mul(k, k_sub(k, kk, p->k0), k_ic(k, p->r)));
-    for (int j = 0; j < p->r; j += lanes) {
-      KV v[KIR_LANES];
+    KV v[TILE_VECTORS][KIR_LANES];
+    int groups = (p->r + lanes - 1) / lanes, done = 0;
+    for (int q = 0; q < groups; q++) {
       for (int i = 0; i < lanes; i++) {
-        if (j + i >= p->r) {
-          v[i] = v[0];
+        if (q * lanes + i >= p->r) {
+          v[q][i] = v[q][0];
           continue;
         }
         cursor_rows_reset(c);
         cursor_begin(c, lanes, count);
-        pack_at(p, k_min(k, k_add(k, x, k_ic(k, j + i)), end), kk);
-        v[i] = cursor_value(c, p->o->v);
+        pack_at(p, k_min(k, k_add(k, x, k_ic(k, q * lanes + i)), end), kk);
+        v[q][i] = cursor_value(c, p->o->v);
       }
-      tile_transpose(k, v, lanes);
-      for (int i = 0; i < lanes; i++) k_store(k, p->buf, k_add(k, at, k_ic(k, i * p->r + j)), v[i]);
+      tile_transpose(k, v[q], lanes);
+      if (q + 1 < groups && p->r % lanes) continue; /* stores that spill come in order of their places */
+      for (int i = 0; i < lanes; i++)
+        for (int s = done; s <= q; s++) k_store(k, p->buf, k_add(k, at, k_ic(k, i * p->r + s * lanes)), v[s][i]);
+      done = q + 1;
     }
     k_end(k);
   }
@@ -289,7 +293,10 @@ static void advance_tile(Contract *w, Block *b, KV ap, KV bp) {
   Kernel *k = w->k;
   enum { UNROLL = 4 };
   KV acc[TILE_MAX];
-  for (int i = 0; i < w->mr * w->nv; i++) acc[i] = k_load(k, w->C, k_add(k, b->cell, k_ic(k, i * w->lanes)), w->lanes);
+  for (int i = 0; i < w->mr * w->nv; i++)
+    acc[i] = w->one_run && w->node->op == OP_contract
+                 ? k_fc(k, 0, w->lanes)
+                 : k_load(k, w->C, k_add(k, b->cell, k_ic(k, i * w->lanes)), w->lanes);
   Tile t = {w->mr, w->nv, w->lanes, w->A, w->B, {0}, k_ic(k, w->mr), bp, k_ic(k, w->nr), 0};
   for (int i = 0; i < w->mr; i++) t.a[i] = k_add(k, ap, k_ic(k, i));
   tile_chain(k, &t, k_ic(k, 0), k_sub(k, b->k1, b->k0), UNROLL, acc);
@@ -352,12 +359,32 @@ static void walk_tile(Contract *w, Block *b, bool init) {
 
 /* What a tile needs before and after its run of k, while it lies in L1. */
 static void begin_tile(Contract *w, Block *b) {
+  if (w->one_run && w->node->op == OP_contract) return; /* its chains start in registers */
   k_if(w->k, b->first_k);
   if (w->node->op == OP_contract_from)
     walk_tile(w, b, true);
   else
     fill(w, w->C, b->cell, 0);
   k_end(w->k);
+}
+
+/* The tile below this one: where its results will go (and, for contract_from, come from) is asked for a tile ahead. */
+static void prefetch_next(Contract *w, Block *b) {
+  Kernel *k = w->k;
+  Cursor *c = &w->oc;
+  const Graph *g = w->lo->g;
+  if (w->columns < 0) return;
+  KV row = k_for(k, k_ic(k, 0), k_ic(k, w->mr), 1);
+  cursor_rows_reset(c);
+  set_outer(w, c, w->rule.out, w->rule.no);
+  set_flat(k, c, w->rule.out, w->rule.no, &w->M, k_add(k, b->m, k_add(k, row, k_ic(k, w->mr))));
+  for (int j = 0; j < w->nv; j++) {
+    c->idx[c->vgroup] = k_add(k, b->n, k_ic(k, j * w->lanes));
+    cursor_begin(c, w->lanes, 0);
+    for (int i = 0; i < g->noutputs; i++)
+      if (cursor_is_full(c, g->outputs[i].val)) k_prefetch(k, w->lo->out_buf[i], cursor_address(c, g->outputs[i].val));
+  }
+  k_end(k);
 }
 
 static void end_tile(Contract *w, Block *b) {
@@ -391,6 +418,7 @@ static void advance(Contract *w, Block *b) {
   b->cell =
       w->one_run ? k_ic(k, 0) : k_mul(k, k_add(k, k_mul(k, jb, b->mp), k_add(k, first, ia)), k_ic(k, w->mr * w->nr));
   begin_tile(w, b);
+  prefetch_next(w, b);
   advance_tile(w, b, k_mul(k, ia, k_mul(k, depth, k_ic(k, w->mr))), k_mul(k, jb, k_mul(k, depth, k_ic(k, w->nr))));
   end_tile(w, b);
   k_end(k);

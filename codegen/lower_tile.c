@@ -8,7 +8,7 @@ int tile_rows(const Target *t) {
 }
 
 static void steps(Kernel *k, const Tile *t, KV step, KV *acc) {
-  KV b[8], bo = k_add(k, t->b, k_mul(k, step, t->b_step)), ao = k_mul(k, step, t->a_step);
+  KV b[TILE_VECTORS], bo = k_add(k, t->b, k_mul(k, step, t->b_step)), ao = k_mul(k, step, t->a_step);
   for (int j = 0; j < t->nv; j++) {
     KV off = k_ic(k, j * t->lanes), at = k_add(k, bo, off);
     b[j] =

@@ -3,7 +3,7 @@
 #define INK_CODEGEN_LOWER_TILE_H
 #include "codegen/lower.h"
 
-enum { TILE_ROWS = 16, TILE_MAX = 64 };
+enum { TILE_ROWS = 16, TILE_VECTORS = 8, TILE_MAX = 64 }; /* most rows, vectors of columns, accumulators */
 
 typedef struct Tile {
   int rows, nv, lanes;

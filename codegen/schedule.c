@@ -7,28 +7,60 @@ enum { CHAIN = 4096 };
 static int64_t round_up(int64_t n, int64_t to) {
   return (n + to - 1) / to * to;
 }
+static int64_t parts(int64_t n, int64_t by) {
+  return (n + by - 1) / by;
+}
 static int64_t least(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 /* n in equal parts of at most `most`, each a multiple of `grain`. */
 static int64_t even(int64_t n, int64_t most, int64_t grain) {
-  int64_t parts = (n + most - 1) / most;
-  return round_up((n + parts - 1) / parts, grain);
+  return round_up(parts(n, parts(n, most)), grain);
+}
+
+/* Cycles of a thread for all tiles, but for a factor: an fma of a vector a cycle (each of mr * nv a k) or the loads (a vector of b
+ * or two scalars of a), and what starts and ends a tile. Rows and columns past the edges cost like others. */
+static double tile_cost(const Target *t, const ContractShape *s, int mr, int nv, bool by_rows) {
+  int cores = t->cores > 0 ? t->cores : 1;
+  int64_t rows = parts(s->m, mr), columns = parts(s->n, (int64_t)nv * t->lanes);
+  int64_t tiles = by_rows ? parts(rows, cores) * columns : rows * parts(columns, cores);
+  double fmas = mr * nv, loads = nv + 0.5 * mr, turn = fmas > loads ? fmas : loads;
+  if (mr * nv < 8) turn += 0.5 * (8 - mr * nv); /* too few chains to hide the latency */
+  return (double)tiles * ((double)s->k * turn + 6.0 * mr * nv);
+}
+
+/* The register tile that wastes least at the edges of this shape. Larger ones first: at equal cost they load less. */
+static void choose_tile(const Target *t, const ContractShape *s, Schedule *c) {
+  double best = 0;
+  int most = t->registers >= 32 ? 28 : 12;
+  for (int nv = 2; nv <= 6; nv++)
+    for (int mr = least(TILE_ROWS, most / nv); mr >= 1; mr--) {
+      if (mr * nv + nv + 1 > t->registers || mr * nv > TILE_MAX) continue;
+      for (int by_rows = 0; by_rows < 2; by_rows++) {
+        double cost = tile_cost(t, s, mr, nv, by_rows);
+        if (best > 0 && cost > 0.996 * best) continue;
+        best = cost;
+        c->mr = mr, c->nv = nv, c->by_rows = by_rows;
+      }
+    }
 }
 
 Schedule schedule_default(const Target *t, const ContractShape *s) {
-  Schedule c = {.nv = 2, .mr = tile_rows(t)};
+  Schedule c = {0};
+  choose_tile(t, s, &c);
   int nr = c.nv * t->lanes;
-  c.kc = (int)even(least(s->k, CHAIN), least(384, t->l1 * 3 / 4 / (4 * nr)), 8); /* a panel of B stays in L1 */
-  c.mc = (int)round_up(least(s->m, t->l2 / 2 / (4 * c.kc)), c.mr);               /* a block of A in half of L2 */
+  /* A run of k as deep as a block of A with a row of tiles allows: sums stay in registers, C is written once. Panels are
+   * streamed from the second-level cache, which is fast enough for both. */
+  c.kc = (int)even(least(s->k, CHAIN), least(1536, t->l2 * 3 / 4 / (4 * (nr + 6 * c.mr))), 8);
+  c.mc = (int)round_up(least(s->m, t->l2 * 3 / 8 / (4 * c.kc)), c.mr); /* a block of A */
   c.mb = (int)round_up(even(s->m, 1024, c.mr), c.mc);
   c.nc = (int)even(s->n, 768, nr);
-  c.by_rows = s->m > s->n && s->m >= 4 * c.mr; /* the longer side: the other operand is packed by every thread */
   return c;
 }
 
 const char *schedule_wrong(const Schedule *c, const Target *t, const ContractShape *s) {
-  if (c->mr < 1 || c->mr > TILE_ROWS || c->nv < 1 || c->mr * c->nv > TILE_MAX) return "the register tile is too large";
+  if (c->mr < 1 || c->mr > TILE_ROWS || c->nv < 1 || c->nv > TILE_VECTORS || c->mr * c->nv > TILE_MAX)
+    return "the register tile is too large";
   if (c->mr * c->nv + c->nv + 1 > t->registers) return "the register tile does not fit the registers";
   int nr = c->nv * t->lanes;
   int64_t most = least(s->k, CHAIN);

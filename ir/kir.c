@@ -156,6 +156,10 @@ void k_store(Kernel *k, int buf, KV at, KV v) {
   put(k, (KIns){.op = K_store, .buf = (uint16_t)buf, .a = at, .b = v});
 }
 
+void k_prefetch(Kernel *k, int buf, KV at) {
+  put(k, (KIns){.op = K_prefetch, .buf = (uint16_t)buf, .a = at});
+}
+
 void k_store_n(Kernel *k, int buf, KV at, KV v, KV n) {
   int64_t c;
   if (k_const(k, n, &c) && c >= k_lanes(k, v))
