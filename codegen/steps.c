@@ -31,6 +31,7 @@ typedef struct Emit {
   const Graph *g;
   int list;
   Val *root;     /* by value: the value whose bytes it shares (through reshapes) */
+  bool *read;    /* by root: does a node read it? */
   int *last;     /* by root: the last node that reads it; nnodes: an output; -1: none */
   PlanArg *loc;  /* by root */
   PlanArg *want; /* by root: the place of the output that it becomes */
@@ -342,11 +343,20 @@ static bool emit_loop(Emit *e, int at, const Graph *c, const PlanArg *args) {
   return true;
 }
 
+/* An output computed from nothing (zeros for a gradient, say) and wanted in several places is made in each of them rather
+ * than copied; where only outputs want it, nowhere else. NULL: it is not of that kind. */
+static const Graph *maker(Emit *e, Val root) {
+  const Node *n = val_node(e->g, root);
+  const Graph *c = n && n->op == OP_call && n->nargs == 0 && n->nres == 1 ? callee_of(e, n) : NULL;
+  return c && !is_loop(c, n) ? c : NULL;
+}
+
 static bool emit_call(Emit *e, int at) {
   Plan *p = e->p;
   const Node *n = &e->g->nodes[at];
   const Graph *c = callee_of(e, n);
   if (!c) return false;
+  if (maker(e, n->res) && !e->read[n->res]) return true; /* emit_outputs makes it */
   PlanArg *args = NEW_ARRAY(p->arena, PlanArg, n->nargs + n->nres + 1);
   for (int o = 0; o < n->nres; o++) {
     if (!place_result(e, at, c, o, &args[n->nargs + o])) return false;
@@ -384,14 +394,6 @@ static bool emit_const(Emit *e, const Node *n) {
   return true;
 }
 
-/* An output computed from nothing (zeros for a gradient, say) and wanted in several places is made in each of them rather
- * than copied. NULL: it is not of that kind. */
-static const Graph *maker(Emit *e, Val root) {
-  const Node *n = val_node(e->g, root);
-  const Graph *c = n && n->op == OP_call && n->nargs == 0 && n->nres == 1 ? callee_of(e, n) : NULL;
-  return c && !is_loop(c, n) ? c : NULL;
-}
-
 static bool make_again(Emit *e, Val root, const Graph *c, PlanArg to) {
   int kernel = plan_kernel(e->p, c);
   if (kernel < 0) return false;
@@ -416,13 +418,15 @@ static bool emit_outputs(Emit *e, const PlanArg *out) {
     if (!same_place(from[o], out[o])) todo[n++] = o;
   }
   while (n) {
-    int pick = -1;
+    int pick = -1, cut = 0;
     for (int i = 0; i < n && pick < 0; i++) {
       bool read_later = false;
       for (int j = 0; j < n; j++) read_later = read_later || (j != i && from[todo[j]].buffer == out[todo[i]].buffer);
       if (!read_later) pick = i;
     }
-    int o = todo[pick < 0 ? 0 : pick];
+    for (int i = 0; i < n && pick < 0; i++)
+      if (from[todo[i]].buffer != NOWHERE) cut = i;
+    int o = todo[pick < 0 ? cut : pick];
     Type t = g->types[g->outputs[o].val];
     if (pick < 0) { /* a cycle: inputs that change places */
       PlanArg aside = temp_new(e, g->outputs[o].name, t);
@@ -444,6 +448,7 @@ static bool prepare(Emit *e, const PlanArg *in, const PlanArg *out) {
   Arena *a = e->p->arena;
   e->root = NEW_ARRAY(a, Val, g->nvals);
   e->last = NEW_ARRAY(a, int, g->nvals);
+  e->read = NEW_ARRAY(a, bool, g->nvals);
   e->loc = NEW_ARRAY(a, PlanArg, g->nvals);
   e->want = NEW_ARRAY(a, PlanArg, g->nvals);
   e->fixed = NEW_ARRAY(a, bool, g->nvals);
@@ -461,7 +466,10 @@ static bool prepare(Emit *e, const PlanArg *in, const PlanArg *out) {
     if (n->op == OP_reshape) e->root[n->res] = e->root[n->args[0]];
     if (n->op == OP_const || n->op == OP_table) e->fixed[n->res] = true;
     for (int k = 0; k < n->nargs; k++)
-      if (n->op != OP_reshape) e->last[e->root[n->args[k]]] = i;
+      if (n->op != OP_reshape) {
+        e->last[e->root[n->args[k]]] = i;
+        e->read[e->root[n->args[k]]] = true;
+      }
   }
   for (int o = 0; o < g->noutputs; o++) {
     Val r = e->root[g->outputs[o].val];
