@@ -237,7 +237,8 @@ static void emit_ins(Emit *e, uint32_t n) {
   case K_prefetch: { /* no inbounds: it may point past the end */
     LLVMTypeRef t = element_type(e, i->buf);
     LLVMValueRef p = LLVMBuildGEP2(b, t, e->buf[i->buf], &A, 1, "");
-    LLVMValueRef args[] = {p, LLVMConstInt(l->i32, 1, 0), LLVMConstInt(l->i32, 3, 0), LLVMConstInt(l->i32, 1, 0)};
+    LLVMValueRef args[] = {p, LLVMConstInt(l->i32, i->imm != 0, 0), LLVMConstInt(l->i32, 3, 0),
+                           LLVMConstInt(l->i32, 1, 0)};
     intrinsic(l, "llvm.prefetch", &l->ptr, 1, args, 4);
     return;
   }

@@ -382,7 +382,8 @@ static void prefetch_next(Contract *w, Block *b) {
     c->idx[c->vgroup] = k_add(k, b->n, k_ic(k, j * w->lanes));
     cursor_begin(c, w->lanes, 0);
     for (int i = 0; i < g->noutputs; i++)
-      if (cursor_is_full(c, g->outputs[i].val)) k_prefetch(k, w->lo->out_buf[i], cursor_address(c, g->outputs[i].val));
+      if (cursor_is_full(c, g->outputs[i].val))
+        k_prefetch(k, w->lo->out_buf[i], cursor_address(c, g->outputs[i].val), true);
   }
   k_end(k);
 }

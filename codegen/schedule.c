@@ -54,7 +54,10 @@ Schedule schedule_default(const Target *t, const ContractShape *s) {
   c.kc = (int)even(least(s->k, CHAIN), least(1536, t->l2 * 3 / 4 / (4 * (nr + 6 * c.mr))), 8);
   c.mc = (int)round_up(least(s->m, t->l2 * 3 / 8 / (4 * c.kc)), c.mr); /* a block of A */
   c.mb = (int)round_up(even(s->m, 1024, c.mr), c.mc);
-  c.nc = (int)even(s->n, 768, nr);
+  /* A block of B serves all rows: so wide that packing A again for the next one costs little; with few rows so small that it is
+   * still in the second-level cache when its tiles come. */
+  int64_t columns = s->m <= 64 ? t->l2 / 4 / (4 * c.kc) : 768;
+  c.nc = (int)even(s->n, columns > nr ? columns : nr, nr);
   return c;
 }
 

@@ -156,8 +156,8 @@ void k_store(Kernel *k, int buf, KV at, KV v) {
   put(k, (KIns){.op = K_store, .buf = (uint16_t)buf, .a = at, .b = v});
 }
 
-void k_prefetch(Kernel *k, int buf, KV at) {
-  put(k, (KIns){.op = K_prefetch, .buf = (uint16_t)buf, .a = at});
+void k_prefetch(Kernel *k, int buf, KV at, bool write) {
+  put(k, (KIns){.op = K_prefetch, .buf = (uint16_t)buf, .a = at, .imm = write});
 }
 
 void k_store_n(Kernel *k, int buf, KV at, KV v, KV n) {
