@@ -3,11 +3,9 @@
  * The pass list is short because Kernel IR is already in its final shape: unify (early-cse), hoist what loops repeat
  * (licm), tidy (instcombine); everything machine-dependent happens in the code generator. */
 #include "codegen/llvm.h"
-#include "codegen/codegen.h"
 #include "ink/program.h"
 #include <llvm-c/Analysis.h>
 #include <llvm-c/Error.h>
-#include <llvm-c/TargetMachine.h>
 #include <llvm-c/Transforms/PassBuilder.h>
 #include <string.h>
 
@@ -57,23 +55,60 @@ static void emit_globals(Llvm *l, LLVMValueRef *fn, int n, const void *blob, siz
   LLVMSetGlobalConstant(g, 1);
 }
 
-bool llvm_compile(const KModule *km, const Target *t, LlvmOutput kind, const char *kernel, const void *blob,
-                  size_t nblob, Diags *d, Text *out) {
+LLVMTargetMachineRef llvm_machine(const Target *t, Diags *d) {
   LLVMTargetRef ref;
   char *err = NULL;
   if (LLVMGetTargetFromTriple(t->triple, &ref, &err)) {
     diag_error(d, (Span){0}, "target %s: %s", t->name, err);
     LLVMDisposeMessage(err);
+    return NULL;
+  }
+  return LLVMCreateTargetMachine(ref, t->triple, t->cpu, t->features, LLVMCodeGenLevelDefault, LLVMRelocPIC,
+                                 LLVMCodeModelDefault);
+}
+
+void llvm_set_machine(LLVMModuleRef mod, LLVMTargetMachineRef tm, const Target *t) {
+  LLVMSetTarget(mod, t->triple);
+  LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(tm);
+  LLVMSetModuleDataLayout(mod, layout);
+  LLVMDisposeTargetData(layout);
+}
+
+bool llvm_verify(LLVMModuleRef mod, Diags *d) {
+  char *err = NULL;
+  bool ok = !LLVMVerifyModule(mod, LLVMReturnStatusAction, &err);
+  if (!ok) diag_error(d, (Span){0}, "LLVM refuses the module: %s", err);
+  LLVMDisposeMessage(err);
+  return ok;
+}
+
+bool llvm_emit(LLVMModuleRef mod, LLVMTargetMachineRef tm, LlvmOutput kind, Diags *d, Text *out) {
+  char *err = NULL;
+  if (kind == LLVM_TEXT) {
+    char *text = LLVMPrintModuleToString(mod);
+    text_write(out, text, strlen(text));
+    LLVMDisposeMessage(text);
+    return true;
+  }
+  LLVMMemoryBufferRef mb;
+  if (LLVMTargetMachineEmitToMemoryBuffer(tm, mod, kind == LLVM_OBJECT ? LLVMObjectFile : LLVMAssemblyFile, &err,
+                                          &mb)) {
+    diag_error(d, (Span){0}, "LLVM code generation: %s", err);
+    LLVMDisposeMessage(err);
     return false;
   }
+  text_write(out, LLVMGetBufferStart(mb), LLVMGetBufferSize(mb));
+  LLVMDisposeMemoryBuffer(mb);
+  return true;
+}
+
+bool llvm_compile(const KModule *km, const Target *t, LlvmOutput kind, const char *kernel, const void *blob,
+                  size_t nblob, Diags *d, Text *out) {
+  LLVMTargetMachineRef tm = llvm_machine(t, d);
+  if (!tm) return false;
   Llvm l = {0};
   llvm_open(&l, t, km->name);
-  LLVMTargetMachineRef tm = LLVMCreateTargetMachine(ref, t->triple, t->cpu, t->features, LLVMCodeGenLevelDefault,
-                                                    LLVMRelocPIC, LLVMCodeModelDefault);
-  LLVMSetTarget(l.mod, t->triple);
-  LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(tm);
-  LLVMSetModuleDataLayout(l.mod, layout);
-  LLVMDisposeTargetData(layout);
+  llvm_set_machine(l.mod, tm, t);
 
   Arena *tmp = arena_new();
   LLVMValueRef *fn = NEW_ARRAY(tmp, LLVMValueRef, km->n + 1);
@@ -86,10 +121,7 @@ bool llvm_compile(const KModule *km, const Target *t, LlvmOutput kind, const cha
   arena_free(tmp);
   LLVMDIBuilderFinalize(l.di);
 
-  bool ok = true;
-  if (LLVMVerifyModule(l.mod, LLVMReturnStatusAction, &err))
-    ok = diag_error(d, (Span){0}, "LLVM refuses the module: %s", err);
-  LLVMDisposeMessage(err);
+  bool ok = llvm_verify(l.mod, d);
   if (ok) {
     LLVMPassBuilderOptionsRef po = LLVMCreatePassBuilderOptions();
     LLVMErrorRef e = LLVMRunPasses(l.mod, passes, tm, po);
@@ -100,22 +132,7 @@ bool llvm_compile(const KModule *km, const Target *t, LlvmOutput kind, const cha
       LLVMDisposeErrorMessage(msg);
     }
   }
-  if (ok && kind == LLVM_TEXT) {
-    char *text = LLVMPrintModuleToString(l.mod);
-    text_write(out, text, strlen(text));
-    LLVMDisposeMessage(text);
-  } else if (ok) {
-    LLVMMemoryBufferRef mb;
-    err = NULL;
-    if (LLVMTargetMachineEmitToMemoryBuffer(tm, l.mod, kind == LLVM_OBJECT ? LLVMObjectFile : LLVMAssemblyFile, &err,
-                                            &mb)) {
-      ok = diag_error(d, (Span){0}, "LLVM code generation: %s", err);
-      LLVMDisposeMessage(err);
-    } else {
-      text_write(out, LLVMGetBufferStart(mb), LLVMGetBufferSize(mb));
-      LLVMDisposeMemoryBuffer(mb);
-    }
-  }
+  ok = ok && llvm_emit(l.mod, tm, kind, d, out);
   LLVMDisposeTargetMachine(tm);
   llvm_close(&l);
   return ok;
