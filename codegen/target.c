@@ -5,6 +5,7 @@
 #include <llvm-c/Target.h>
 #include <llvm-c/TargetMachine.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,7 +19,24 @@ static void init_targets(void) {
   LLVMInitializeX86AsmPrinter();
 }
 
-static int64_t cache_size(int name, int64_t otherwise) {
+/* A line of what the kernel says of a cache of the first core; "" when it says nothing. */
+static const char *cache_line(int index, const char *what, char text[32]) {
+  char path[96];
+  snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/%s", index, what);
+  FILE *f = fopen(path, "r");
+  if (!f || !fgets(text, 32, f)) text[0] = 0;
+  if (f) fclose(f);
+  return text;
+}
+
+/* Bytes of a core's data cache. The kernel is asked first: the C library takes all third-level caches of a package for one. */
+static int64_t cache_size(int level, int name, int64_t otherwise) {
+  char text[32];
+  for (int i = 0; i < 8; i++) {
+    if (atoi(cache_line(i, "level", text)) != level || cache_line(i, "type", text)[0] == 'I') continue;
+    int64_t kib = atoll(cache_line(i, "size", text));
+    if (kib > 0) return kib << 10;
+  }
   long n = sysconf(name);
   return n > 0 ? n : otherwise;
 }
@@ -118,9 +136,9 @@ bool target_resolve(Arena *a, Diags *d, const char *name, Target *out) {
     if (!target_option(d, option, out)) return false;
     option = next;
   }
-  out->l1 = cache_size(_SC_LEVEL1_DCACHE_SIZE, 32 << 10);
-  out->l2 = cache_size(_SC_LEVEL2_CACHE_SIZE, 512 << 10);
-  out->l3 = cache_size(_SC_LEVEL3_CACHE_SIZE, 8 << 20);
+  out->l1 = cache_size(1, _SC_LEVEL1_DCACHE_SIZE, 32 << 10);
+  out->l2 = cache_size(2, _SC_LEVEL2_CACHE_SIZE, 512 << 10);
+  out->l3 = cache_size(3, _SC_LEVEL3_CACHE_SIZE, 8 << 20);
   out->cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
   return true;
 }
