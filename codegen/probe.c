@@ -8,7 +8,7 @@
 #include <llvm-c/IRReader.h>
 #include <string.h>
 
-enum { TURNS = 1 << 15, READ_SUMS = 8, COPY_VECTORS = 4, VECTOR_BYTES = 64 };
+enum { TURNS = 1 << 15, READ_SUMS = 8, READ_STREAMS = 4, COPY_VECTORS = 4, VECTOR_BYTES = 64 };
 _Static_assert(PROBE_GRAIN >= READ_SUMS * 16 && PROBE_GRAIN >= COPY_VECTORS * 16,
                "a turn of a loop is within the grain");
 
@@ -60,41 +60,46 @@ static void dot(Text *o, const char *name, const char *intrinsic, const char *ty
   text_add(o, "  store %s %%e%d, ptr %%py, align 64\n  ret void\n}\n", type, sums - 1);
 }
 
-/* ints[1] times over ints[0] floats, `step` of them at a time; the loop's body follows, where %at is the first one's index. */
-static void open_walk(Text *o, const char *name) {
+/* ints[1] times over ints[0] floats, in streams of %part floats side by side; the body follows, where %at counts within a stream. */
+static void open_walk(Text *o, const char *name, int streams) {
   open_function(o, name);
-  text_add(o, "  %%pp = getelementptr ptr, ptr %%buf, i64 1\n  %%y = load ptr, ptr %%pp\n"
-              "  %%n = load i64, ptr %%ints\n  %%pt = getelementptr i64, ptr %%ints, i64 1\n"
-              "  %%times = load i64, ptr %%pt\n  br label %%turn\nturn:\n"
-              "  %%t = phi i64 [0, %%entry], [%%t1, %%turned]\n");
+  text_add(o,
+           "  %%pp = getelementptr ptr, ptr %%buf, i64 1\n  %%y = load ptr, ptr %%pp\n"
+           "  %%n = load i64, ptr %%ints\n  %%pt = getelementptr i64, ptr %%ints, i64 1\n"
+           "  %%times = load i64, ptr %%pt\n  %%part = udiv i64 %%n, %d\n  br label %%turn\nturn:\n"
+           "  %%t = phi i64 [0, %%entry], [%%t1, %%turned]\n",
+           streams);
 }
 
 static void close_walk(Text *o, int step) {
-  text_add(o, "  %%next = add i64 %%at, %d\n  %%more = icmp ult i64 %%next, %%n\n", step);
+  text_add(o, "  %%next = add i64 %%at, %d\n  %%more = icmp ult i64 %%next, %%part\n", step);
   text_add(o, "  br i1 %%more, label %%body, label %%turned\nturned:\n  %%t1 = add i64 %%t, 1\n"
               "  %%again = icmp ult i64 %%t1, %%times\n  br i1 %%again, label %%turn, label %%end\nend:\n");
 }
 
 static void read_all(Text *o, int lanes) {
-  open_walk(o, names[PROBE_READ]);
+  open_walk(o, names[PROBE_READ], READ_STREAMS);
   for (int i = 0; i < READ_SUMS; i++)
     text_add(o, "  %%s%d = phi <%d x float> [zeroinitializer, %%entry], [%%d%d, %%turned]\n", i, lanes, i);
   text_add(o, "  br label %%body\nbody:\n  %%at = phi i64 [0, %%turn], [%%next, %%body]\n");
   for (int i = 0; i < READ_SUMS; i++)
     text_add(o, "  %%c%d = phi <%d x float> [%%s%d, %%turn], [%%d%d, %%body]\n", i, lanes, i, i);
   for (int i = 0; i < READ_SUMS; i++) {
-    text_add(o, "  %%i%d = add i64 %%at, %d\n  %%p%d = getelementptr float, ptr %%x, i64 %%i%d\n", i, i * lanes, i, i);
+    int stream = i / (READ_SUMS / READ_STREAMS), vector = i % (READ_SUMS / READ_STREAMS);
+    text_add(o, "  %%o%d = mul i64 %%part, %d\n  %%h%d = add i64 %%at, %%o%d\n", i, stream, i, i);
+    text_add(o, "  %%i%d = add i64 %%h%d, %d\n  %%p%d = getelementptr float, ptr %%x, i64 %%i%d\n", i, i,
+             vector * lanes, i, i);
     text_add(o, "  %%v%d = load <%d x float>, ptr %%p%d, align %d\n", i, lanes, i, lanes * 4);
     text_add(o, "  %%d%d = fadd <%d x float> %%c%d, %%v%d\n", i, lanes, i, i);
   }
-  close_walk(o, READ_SUMS * lanes);
+  close_walk(o, READ_SUMS / READ_STREAMS * lanes);
   for (int i = 1; i < READ_SUMS; i++)
     text_add(o, "  %%e%d = fadd <%d x float> %%%c%d, %%d%d\n", i, lanes, i == 1 ? 'd' : 'e', i - 1, i);
   text_add(o, "  store <%d x float> %%e%d, ptr %%y, align %d\n  ret void\n}\n", lanes, READ_SUMS - 1, lanes * 4);
 }
 
 static void copy_all(Text *o, const char *name, int lanes, bool around) {
-  open_walk(o, name);
+  open_walk(o, name, 1);
   text_add(o, "  br label %%body\nbody:\n  %%at = phi i64 [0, %%turn], [%%next, %%body]\n");
   for (int i = 0; i < COPY_VECTORS; i++) {
     text_add(o, "  %%i%d = add i64 %%at, %d\n  %%p%d = getelementptr float, ptr %%x, i64 %%i%d\n", i, i * lanes, i, i);

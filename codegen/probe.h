@@ -10,7 +10,7 @@ typedef enum Probe {
   PROBE_FMA,     /* f32 multiply-adds in registers: lower_peak()'s kernel, as training programs carry it */
   PROBE_BF16,    /* dot products of bf16 pairs into f32 (vdpbf16ps), in registers */
   PROBE_INT8,    /* dot products of four int8 into i32 (vpdpbusd), in registers */
-  PROBE_READ,    /* reads a buffer */
+  PROBE_READ,    /* reads a buffer, a quarter beside the other: the most that comes from memory */
   PROBE_COPY,    /* copies one buffer to another */
   PROBE_COPY_NT, /* the same with stores that go around the caches */
   PROBE_COUNT

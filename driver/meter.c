@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
-enum { BARRIERS = 1000, BARRIERS_BEFORE = 100, HUGE_PAGE = 2 << 20, STAGGER = 1088 };
+enum { BARRIERS = 200, BARRIERS_BEFORE = 20, HUGE_PAGE = 2 << 20, STAGGER = 1088 };
 static const double SPELL = 0.003;               /* seconds of a reading: less than a turn of the system's scheduler */
 static const int64_t CALL_BYTES = 4 << 20;       /* gone over by a call: past what calling costs */
 static const int64_t LEAST = (int64_t)64 << 20;  /* bytes of a buffer: no cache of a core is as large */
@@ -194,6 +194,7 @@ Meter *meter_new(Diags *d, const Target *t, int threads) {
   }
   m->target = *t;
   m->own = own;
+  memset(own, 0, sizeof(Own) * (size_t)threads);
   for (int i = 0; i < threads; i++) fill(own[i].numbers, sizeof own[i].numbers);
   if ((m->pool = new_pool(d, threads)) && new_buffers(m, d) && probes_load(d, t, &m->probes)) return m;
   meter_free(m);
