@@ -15,8 +15,8 @@
 enum { BARRIERS = 200, BARRIERS_BEFORE = 20, HUGE_PAGE = 2 << 20, STAGGER = 1088 };
 static const double SPELL = 0.003;               /* seconds of a reading: less than a turn of the system's scheduler */
 static const int64_t CALL_BYTES = 4 << 20;       /* gone over by a call: past what calling costs */
-static const int64_t LEAST = (int64_t)64 << 20;  /* bytes of a buffer: no cache of a core is as large */
-static const int64_t MOST = (int64_t)1024 << 20; /* past that, touching the pages takes longer than measuring */
+static const int64_t EACH = (int64_t)32 << 20;   /* bytes of a buffer for each thread: past its share of all caches */
+static const int64_t MOST = (int64_t)2048 << 20; /* past that, touching the pages takes longer than measuring */
 
 typedef struct Own {                                  /* a thread's part, on cache lines of its own */
   _Alignas(128) unsigned char numbers[PROBE_SCRATCH]; /* for probes in registers */
@@ -49,6 +49,11 @@ static double clock_seconds(clockid_t clock) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* Of a buffer, for each of so many threads: whole pages. */
+static int64_t part_bytes(const Meter *m, int threads) {
+  return m->bytes / threads / 4096 * 4096;
+}
+
 /* One call. Memory is gone through piece by piece, around and around. */
 static void call(const Turn *t, Own *own, int thread, int threads) {
   const Meter *m = t->m;
@@ -57,7 +62,7 @@ static void call(const Turn *t, Own *own, int thread, int threads) {
     return;
   }
   bool copies = t->k == &m->probes.probe[PROBE_COPY] || t->k == &m->probes.probe[PROBE_COPY_NT];
-  int64_t part = m->bytes / threads / 4096 * 4096, at = 0;
+  int64_t part = part_bytes(m, threads), at = 0;
   if (t->level == LEVEL_DRAM) {
     at = own->at + 8 * t->n <= part ? own->at + 4 * t->n : 0;
     own->at = at;
@@ -88,10 +93,10 @@ static void take_thread(void *ctx, int thread, int threads) {
  * 0: there is no such number. */
 static int64_t extent(const Meter *m, Level level, int threads) {
   const Target *t = &m->target;
-  if (level == LEVEL_DRAM) return m->bytes / threads;
+  if (level == LEVEL_DRAM) return part_bytes(m, threads);
   int64_t n = level == LEVEL_L1 ? t->l1 / 2 : level == LEVEL_L2 ? t->l2 / 2 : t->l3 / 2 / threads;
   int64_t below = level == LEVEL_L2 ? t->l1 : level == LEVEL_L3 ? t->l2 : 0;
-  return n > 2 * below && n <= m->bytes / threads ? n : 0;
+  return n > 2 * below && n <= part_bytes(m, threads) ? n : 0;
 }
 
 bool meter_read(Meter *m, Probe p, Level level, bool all, Reading *out) {
@@ -163,9 +168,20 @@ static void fill(void *to, int64_t bytes) {
   }
 }
 
+/* By the threads that will use it, so that it lies near them. */
+static void fill_part(void *ctx, int thread, int threads) {
+  Meter *m = ctx;
+  int64_t part = part_bytes(m, threads);
+  fill(m->x + thread * part, part);
+  fill(m->y + thread * part, part);
+  int64_t rest = m->bytes - threads * part;
+  if (!thread) fill(m->x + threads * part, rest), fill(m->y + threads * part, rest);
+}
+
 static bool new_buffers(Meter *m, Diags *d) {
-  int64_t bytes = 4 * m->target.l3, most = (int64_t)(machine_memory() / 4);
-  bytes = bytes < LEAST ? LEAST : bytes > MOST ? MOST : bytes;
+  int64_t bytes = 4 * m->target.l3, most = (int64_t)(machine_memory() / 4), each = pool_threads(m->pool) * EACH;
+  bytes = bytes < each ? each : bytes;
+  bytes = bytes > MOST ? MOST : bytes;
   if (most && bytes > most) bytes = most;
   m->bytes = bytes / HUGE_PAGE * HUGE_PAGE;
   if (m->bytes < (int64_t)pool_threads(m->pool) * HUGE_PAGE)
@@ -179,8 +195,7 @@ static bool new_buffers(Meter *m, Diags *d) {
   madvise(m->map, m->nmap, MADV_HUGEPAGE); /* as the runtime does; a hint */
   m->x = m->map + (HUGE_PAGE - (uintptr_t)m->map % HUGE_PAGE) % HUGE_PAGE;
   m->y = m->x + m->bytes + STAGGER;
-  fill(m->x, m->bytes);
-  fill(m->y, m->bytes);
+  pool_run(m->pool, fill_part, m);
   return true;
 }
 
