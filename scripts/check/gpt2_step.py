@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Times PyTorch's eager f32 training step of GPT-2 124M on this CPU: the peer of the compiled program's tokens/s.
+"""Times PyTorch's f32 training step of GPT-2 124M on this CPU: the peer of the compiled program's tokens/s.
 
 Prints the median time of a step (forward, backward, clipping, AdamW), tokens/s, and the share of the machine's f32
 multiply-add peak when --peak gives it (GFLOP/s of all threads together, as the training program measures it in the same
 hour; clocks drift). FLOPs are counted as the compiled program counts them: 3 x (products of the forward + full attention).
 
-usage: gpt2_step.py [--batch 4] [--seq 256] [--steps 7] [--threads 2] [--peak GFLOPS] [--unfused]
+usage: gpt2_step.py [--batch 4] [--seq 256] [--steps 7] [--threads 2] [--peak GFLOPS] [--unfused] [--compile]
 """
 import argparse
 import statistics
@@ -33,17 +33,19 @@ def main():
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--peak", type=float, default=0)
     ap.add_argument("--unfused", action="store_true", help="AdamW with one operation a kernel")
+    ap.add_argument("--compile", action="store_true", help="the model through torch.compile; eager otherwise")
     a = ap.parse_args()
     torch.set_num_threads(a.threads)
     torch.manual_seed(1)
     model = GPT(VOCAB, CTX, D, LAYERS, HEADS, bias=True, gelu="tanh")
     opt = adamw(model, 3e-4, (0.9, 0.95), 0.1, not a.unfused)
+    forward = torch.compile(model) if a.compile else model
     tokens = torch.randint(VOCAB, (a.batch, a.seq + 1))
     x, y = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
     times = []
     for i in range(a.steps + 1):
         start = time.perf_counter()
-        loss = model(x, y)
+        loss = forward(x, y)
         opt.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -53,7 +55,8 @@ def main():
     median = statistics.median(times[1:])
     gflops = step_flops(a.batch, a.seq) / median / 1e9
     share = f", {100 * gflops / a.peak:.1f}% of {a.peak:.0f}" if a.peak else ""
-    print(f"torch {torch.__version__}, {sum(p.numel() for p in model.parameters()) / 1e6:.1f}M parameters, batch {a.batch}, "
+    print(f"torch {torch.__version__}{' compiled' if a.compile else ''}, "
+          f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f}M parameters, batch {a.batch}, "
           f"sequence {a.seq}, {a.threads} threads: median {median * 1e3:.0f} ms/step, "
           f"{a.batch * a.seq / median:.1f} tokens/s, {gflops:.1f} GFLOP/s{share}")
 

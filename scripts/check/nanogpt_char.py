@@ -5,7 +5,7 @@
 decay .1 on matrices, clip 1, no biases, tied embeddings, exact GELU, no dropout. Batches are random positions, as in
 nanoGPT. Validation is the whole last tenth of the text in windows of 64, not nanoGPT's estimate on 20 batches.
 
-usage: nanogpt_char.py INPUT.txt [--iters N] [--stop N] [--seed S] [--threads N] [--unfused]
+usage: nanogpt_char.py INPUT.txt [--iters N] [--stop N] [--seed S] [--threads N] [--unfused] [--compile] [--step-times]
 """
 import argparse
 import math
@@ -45,6 +45,8 @@ def main():
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--unfused", action="store_true", help="AdamW with one operation a kernel")
+    ap.add_argument("--compile", action="store_true", help="the model through torch.compile; eager otherwise")
+    ap.add_argument("--step-times", action="store_true", help="print every step's time, and no validation")
     a = ap.parse_args()
     torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
@@ -58,21 +60,27 @@ def main():
     span = torch.arange(CTX)
     print(f"torch {torch.__version__}, {a.threads} threads, {sum(p.numel() for p in model.parameters())} parameters, "
           f"{len(chars)} characters, train {len(train)}, val {len(val)}")
-    first = whole_loss(model, val)
+    forward = torch.compile(model) if a.compile else model
+    first = 0.0 if a.step_times else whole_loss(model, val)
     stop = a.stop or a.iters
     start = time.perf_counter()
     for it in range(stop):
+        began = time.perf_counter()
         for g in opt.param_groups:
             g["lr"] = lr_at(it, a.iters)
         at = torch.randint(len(train) - CTX, (BATCH, 1)) + span
-        loss = model(train[at], train[at + 1])
+        loss = forward(train[at], train[at + 1])
         opt.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         opt.step()
-        if (it + 1) % 250 == 0:
+        if a.step_times:
+            print(f"step {it}: loss {loss.item():.4f}, {(time.perf_counter() - began) * 1e3:.3f} ms", flush=True)
+        elif (it + 1) % 250 == 0:
             print(f"iteration {it + 1}: loss {loss.item():.4f}, {time.perf_counter() - start:.1f} s", flush=True)
     wall = time.perf_counter() - start
+    if a.step_times:
+        return
     print(f"seed {a.seed}: val {first:.4f} -> {whole_loss(model, val):.4f} after {stop} iterations, training {wall:.1f} s, "
           f"{stop * BATCH * CTX / wall:.0f} tokens/s")
 

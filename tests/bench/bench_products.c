@@ -1,0 +1,334 @@
+/* Matrix products, ours beside other libraries', in f32: a linear layer's forward (y = x w^T) and its two backward products.
+ *
+ *   bench_products [--quick] [--best] [--only PATTERN] [--threads LIST] [--target TARGET]
+ *     --quick          few shapes, few turns
+ *     --best           the best spell of each side instead of medians of ratios: for a machine with others on it
+ *     --only PATTERN   rows whose name FORM.MxNxK matches: 'forward.1x*', 'dw', '*x768x768'
+ *     --threads LIST   "1,2": as many as there are cores, one and all, unless said
+ *     --target TARGET  of our kernels: cpu:native
+ *
+ * A row: x is [M, K], w [N, K]. Ours is the kernel that a program would have, on its pool. Every turn runs all sides once, and
+ * the probes; what is printed is the median of the turns: our GFLOP/s, its share of what multiply-adds in registers reached in
+ * the same turn ("fma"), or, where reading w from memory takes longer than computing, the share of what a plain read reached
+ * ("read"); for each library its GFLOP/s and how many times as fast we are.
+ * Up to M = 64 every call meets other weights, which come from memory, as in a model; above, the same.
+ * Before a library is timed its result must be ours, but for rounding. */
+#include "tests/bench/peer.h"
+#include "tests/bench/turns.h"
+#include "tests/unit/kernel_harness.h"
+#include <fnmatch.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { COLD_M = 64, MAX_COPIES = 64, MAX_THREADS = 256, MAX_LISTS = 8, PEERS = 3, LARGE_M = 256 };
+
+typedef struct Form {
+  const char *name, *rule;
+  int m, n, k; /* which of M, N, K (0, 1, 2) is which of the product */
+  bool a_turned, b_turned;
+} Form;
+static const Form forms[] = {
+    {"forward", "mk,nk->mn", 0, 1, 2, false, true}, /* y = x w^T */
+    {"dx", "mk,kn->mn", 0, 2, 1, false, false},     /* dx = dy w */
+    {"dw", "km,kn->mn", 1, 2, 0, true, false},      /* dw = dy^T x */
+};
+static const int layers[][2] = {{768, 768}, {3072, 768}, {768, 3072}, {50257, 768}, {4096, 4096}}; /* N, K */
+static const int batches[] = {1, 4, 16, 64, 256, 1024, 2048};
+static const int quick_layers[] = {0, 1}, quick_batches[] = {1, 16, 256};
+
+typedef struct Options {
+  bool quick, best;
+  const char *only, *target;
+  int threads[MAX_LISTS], nthreads;
+} Options;
+
+typedef struct Library {
+  const Peer *peer;
+  const char *missing, *version;
+  struct Score {
+    double logs, worst;
+    int n;
+    char row[64];
+  } score[MAX_LISTS][2]; /* by list entry; of small M, of large */
+} Library;
+
+typedef struct Row {
+  char name[64];
+  Product p;
+  int mnk[3];
+  double flops, bytes;
+  float *a, *b[MAX_COPIES],
+      *cs[MAX_COPIES]; /* b, c by copy: each its own of the large one, all with the same numbers */
+  float *c_peer;
+  int copies;
+  bool cold;
+} Row;
+
+typedef struct PeerCalls {
+  const Peer *peer;
+  void *prepared;
+  const Row *row;
+  int next;
+} PeerCalls;
+
+static void peer_spell(void *ctx, int calls) {
+  PeerCalls *p = ctx;
+  for (int i = 0; i < calls; i++) {
+    int copy = p->next++ % p->row->copies;
+    p->peer->run(p->prepared, p->row->a, copy, p->row->cs[copy]);
+  }
+}
+
+static void row_name(const Form *f, const int mnk[3], char name[64]) {
+  snprintf(name, 64, "%s.%dx%dx%d", f->name, mnk[0], mnk[1], mnk[2]);
+}
+
+/* The operand of N x K elements is the large one: w, or dw. The others are shared by all copies. */
+static Row row_new(const Form *f, const int mnk[3], int64_t l3) {
+  Row r = {.p = {mnk[f->m], mnk[f->n], mnk[f->k], f->a_turned, f->b_turned, f->m == 0},
+           .mnk = {mnk[0], mnk[1], mnk[2]}};
+  const Product *p = &r.p;
+  row_name(f, mnk, r.name);
+  int64_t na = (int64_t)p->m * p->k, nb = (int64_t)p->k * p->n, nc = (int64_t)p->m * p->n;
+  int64_t large = (int64_t)mnk[1] * mnk[2] * 4, copies = 1 + 2 * l3 / large;
+  r.cold = mnk[0] <= COLD_M;
+  r.copies = !r.cold ? 1 : copies > MAX_COPIES ? MAX_COPIES : (int)copies;
+  r.flops = 2.0 * p->m * p->n * p->k;
+  r.bytes = 4.0 * (double)(na + nb + nc);
+  bool writes_large = f->m == 1;
+  r.a = numbers_new(na, 1);
+  for (int i = 0; i < r.copies; i++) {
+    r.b[i] = i && writes_large ? r.b[0] : numbers_new(nb, 2);
+    r.cs[i] = i && !writes_large ? r.cs[0] : numbers_new(nc, 3);
+  }
+  r.c_peer = numbers_new(nc, 4);
+  return r;
+}
+
+static void row_free(Row *r) {
+  const Product *p = &r->p;
+  int64_t na = (int64_t)p->m * p->k, nb = (int64_t)p->k * p->n, nc = (int64_t)p->m * p->n;
+  for (int i = r->copies; i-- > 0;) {
+    if (!i || r->b[i] != r->b[0]) numbers_free(r->b[i], nb);
+    if (!i || r->cs[i] != r->cs[0]) numbers_free(r->cs[i], nc);
+  }
+  numbers_free(r->a, na);
+  numbers_free(r->c_peer, nc);
+}
+
+/* Largest difference between the two results, by what rounding may do to sums of so many products. */
+static bool alike(const Row *r) {
+  double most = 1e-4 * sqrt(r->p.k);
+  for (int64_t i = 0; i < (int64_t)r->p.m * r->p.n; i++)
+    if (!(fabs((double)r->cs[0][i] - (double)r->c_peer[i]) <= most)) return false;
+  return true;
+}
+
+/* flops, bytes: what the probes did in the time of a call of ours. */
+static void share_text(const Row *r, double flops, double bytes, char text[24]) {
+  double compute = r->flops / flops, read = r->cold ? r->bytes / bytes : 0;
+  snprintf(text, 24, "%3.0f%% %s", 100 * (read > compute ? read : compute), read > compute ? "read" : "fma");
+}
+
+static double seconds_of(const Options *o, const Side *s) {
+  return o->best ? samples_least(&s->seconds) : samples_median(&s->seconds);
+}
+
+static void score(struct Score *s, double ratio, const char *row) {
+  s->logs += log(ratio);
+  if (!s->n++ || ratio < s->worst) {
+    s->worst = ratio;
+    snprintf(s->row, sizeof s->row, "%s", row);
+  }
+}
+
+/* One row on so many threads. false: a library's result is not ours. */
+static bool measure(const Options *o, Row *r, KernelSet *set, Meter *m, int list, Library *lib) {
+  int threads = o->threads[list], nsides = 1;
+  KernelCalls ours = {.fn = set->fn[0], .copies = r->copies, .pool = threads > 1 ? meter_pool(m) : NULL};
+  void *bufs[MAX_COPIES][32] = {{0}}, *scratch[MAX_THREADS];
+  for (int i = 0; i < r->copies; i++) bufs[i][0] = r->a, bufs[i][1] = r->b[i], bufs[i][2] = r->cs[i];
+  for (int i = 0; i < threads; i++) scratch[i] = numbers_new(set->lowered[0].scratch / 4 + 16, 5);
+  ours.bufs = bufs, ours.scratch = scratch;
+  Side side[1 + PEERS] = {{"ours", kernel_spell, &ours}};
+  PeerCalls calls[PEERS];
+  Samples ratio[PEERS] = {{.n = 0}};
+  int of[1 + PEERS] = {0};
+  bool ok = true;
+  kernel_spell(&ours, 1); /* into copy 0 */
+  ours.next = 0;
+  for (int i = 0; i < PEERS; i++) {
+    if (lib[i].missing) continue;
+    calls[i] = (PeerCalls){lib[i].peer, lib[i].peer->prepare(&r->p, threads, r->b, r->copies), r, 0};
+    if (!calls[i].prepared) {
+      fprintf(stderr, "%s: %s cannot prepare it\n", r->name, lib[i].peer->name);
+      continue;
+    }
+    lib[i].peer->run(calls[i].prepared, r->a, 0, r->c_peer);
+    if (!alike(r)) {
+      fprintf(stderr, "%s: %s has another result\n", r->name, lib[i].peer->name);
+      ok = false;
+    }
+    of[nsides] = i;
+    side[nsides++] = (Side){lib[i].peer->name, peer_spell, &calls[i]};
+  }
+  Samples flops = {.n = 0}, bytes = {.n = 0};
+  double start = turns_wall(), budget = o->quick ? 0.2 : 1.5;
+  for (int t = 0; t < TURNS_MOST && (t < (o->quick ? 3 : 5) || turns_wall() - start < budget); t++) {
+    Reading peak = {0}, read = {0};
+    meter_read(m, PROBE_FMA, LEVEL_L1, threads > 1, &peak);
+    meter_read(m, PROBE_READ, LEVEL_DRAM, threads > 1, &read);
+    for (int i = 0; i < nsides; i++) side_turn(&side[(i + t) % nsides], threads);
+    for (int i = 1; i < nsides; i++) samples_add(&ratio[of[i]], side[i].now / side[0].now);
+    double p = threads > 1 ? peak.rate : peak.cpu_rate, b = threads > 1 ? read.rate : read.cpu_rate;
+    samples_add(&flops, o->best ? p : p * side[0].now);
+    samples_add(&bytes, o->best ? b : b * side[0].now);
+  }
+  char share[24];
+  double ours_least = samples_least(&side[0].seconds);
+  if (o->best)
+    share_text(r, samples_most(&flops) * ours_least, samples_most(&bytes) * ours_least, share);
+  else
+    share_text(r, samples_median(&flops), samples_median(&bytes), share);
+  printf("%-8.*s %5d %6d %5d %3d %9.1f %9s", (int)strcspn(r->name, "."), r->name, r->mnk[0], r->mnk[1], r->mnk[2],
+         threads, 1e-9 * r->flops / seconds_of(o, &side[0]), share);
+  for (int i = 0; i < PEERS; i++) {
+    int s = 0;
+    for (int k = 1; k < nsides; k++)
+      if (of[k] == i) s = k;
+    if (!s) {
+      printf("  %9s %6s", "-", "");
+      continue;
+    }
+    double x = o->best ? seconds_of(o, &side[s]) / ours_least : samples_median(&ratio[i]);
+    printf("  %9.1f %5.2fx", 1e-9 * r->flops / seconds_of(o, &side[s]), x);
+    score(&lib[i].score[list][r->mnk[0] >= LARGE_M], x, r->name);
+    lib[i].peer->release(calls[i].prepared);
+  }
+  printf("\n");
+  fflush(stdout);
+  for (int i = 0; i < threads; i++) numbers_free(scratch[i], set->lowered[0].scratch / 4 + 16);
+  return ok;
+}
+
+static bool run_row(const Options *o, const Form *f, const int mnk[3], Meter **meters, Library *lib, int *rows) {
+  char name[64], pattern[256];
+  row_name(f, mnk, name);
+  snprintf(pattern, sizeof pattern, "*%s*", o->only);
+  if (fnmatch(pattern, name, 0)) return true;
+  int m = mnk[f->m], n = mnk[f->n], k = mnk[f->k];
+  Text text = {0}, why = {0};
+  text_add(&text,
+           "module \"bench\"\nregion contract @product(%%a: f32[%d, %d] data, %%b: f32[%d, %d] data) {\n"
+           "  %%1 = contract %%a, %%b {rule=\"%s\"} : f32[%d, %d]\n  return y=%%1\n}\n",
+           f->a_turned ? k : m, f->a_turned ? m : k, f->b_turned ? n : k, f->b_turned ? k : n, f->rule, m, n);
+  KernelSet set;
+  bool ok = kernels_build(&set, o->target, text.s, &why);
+  if (ok && !set.fn[0]) {
+    fprintf(stderr, "%s: this machine cannot run it\n", o->target);
+    ok = false;
+  } else if (!ok) {
+    fputs(why.s, stderr);
+  }
+  if (ok) {
+    Row r = row_new(f, mnk, set.target.l3);
+    for (int i = 0; i < o->nthreads; i++) ok = measure(o, &r, &set, meters[i], i, lib) && ok;
+    row_free(&r);
+    kernels_free(&set);
+    ++*rows;
+  }
+  text_free(&text), text_free(&why);
+  return ok;
+}
+
+static bool run_all(const Options *o, Meter **meters, Library *lib) {
+  int nlayers = o->quick ? LEN(quick_layers) : LEN(layers), nbatches = o->quick ? LEN(quick_batches) : LEN(batches),
+      rows = 0;
+  bool ok = true;
+  printf("%-8s %5s %6s %5s %3s %9s %9s", "f32", "M", "N", "K", "thr", "GFLOP/s", "share of");
+  for (int i = 0; i < PEERS; i++) printf("  %9s %6s", lib[i].peer->name, "ours");
+  printf("\n");
+  for (int l = 0; l < nlayers; l++)
+    for (int f = 0; f < LEN(forms); f++)
+      for (int b = 0; b < nbatches; b++) {
+        const int *layer = layers[o->quick ? quick_layers[l] : l];
+        ok = run_row(o, &forms[f], (int[]){o->quick ? quick_batches[b] : batches[b], layer[0], layer[1]}, meters, lib,
+                     &rows) &&
+             ok;
+      }
+  if (!rows) {
+    fprintf(stderr, "no row matches '%s'; names are FORM.MxNxK, FORM one of forward, dx, dw\n", o->only);
+    return false;
+  }
+  for (int i = 0; i < PEERS; i++)
+    for (int t = 0; t < o->nthreads; t++)
+      for (int large = 0; large < 2; large++) {
+        const struct Score *s = &lib[i].score[t][large];
+        if (s->n)
+          printf("beside %-8s on %d thread%s, M %s %d: %.2fx (geometric mean of %d), least %.2fx at %s\n",
+                 lib[i].peer->name, o->threads[t], o->threads[t] > 1 ? "s" : "", large ? "from" : "below", LARGE_M,
+                 exp(s->logs / s->n), s->n, s->worst, s->row);
+      }
+  return ok;
+}
+
+static bool parse(Options *o, int argc, char **argv) {
+  *o = (Options){.only = "", .target = "cpu:native"};
+  const char *threads = NULL;
+  for (int i = 1; i < argc; i++) {
+    const char **value = !strcmp(argv[i], "--only")      ? &o->only
+                         : !strcmp(argv[i], "--threads") ? &threads
+                         : !strcmp(argv[i], "--target")  ? &o->target
+                                                         : NULL;
+    if (!strcmp(argv[i], "--quick"))
+      o->quick = true;
+    else if (!strcmp(argv[i], "--best"))
+      o->best = true;
+    else if (value && i + 1 < argc)
+      *value = argv[++i];
+    else
+      return false;
+  }
+  o->nthreads = turns_threads(threads, o->threads, MAX_LISTS, MAX_THREADS);
+  return o->nthreads > 0;
+}
+
+/* Libraries' threads wait for more work in a loop for a while, on the cores that the next side needs. They read how long when
+ * they are loaded, so that it must be said before this program starts: it starts itself again. */
+static void wait_shortly(char **argv) {
+  if (getenv("GOMP_SPINCOUNT") && getenv("OPENBLAS_THREAD_TIMEOUT")) return;
+  setenv("GOMP_SPINCOUNT", "20000", 1);       /* turns, about 0.3 ms */
+  setenv("OPENBLAS_THREAD_TIMEOUT", "20", 1); /* 2^20 cycles, about 0.3 ms */
+  execv("/proc/self/exe", argv);
+}
+
+int main(int argc, char **argv) {
+  Options o;
+  if (!parse(&o, argc, argv)) {
+    fprintf(stderr, "usage: bench_products [--quick] [--best] [--only PATTERN] [--threads LIST] [--target TARGET]\n");
+    return 2;
+  }
+  wait_shortly(argv);
+  Library lib[PEERS] = {{&peer_openblas}, {&peer_blis}, {&peer_onednn}};
+  for (int i = 0; i < PEERS; i++) {
+    lib[i].missing = lib[i].peer->open(&lib[i].version);
+    printf("%s: %s\n", lib[i].peer->name, lib[i].missing ? lib[i].missing : lib[i].version);
+  }
+  Arena *arena = arena_new();
+  Diags *d = diags_new(arena);
+  Target native;
+  Meter *meters[MAX_LISTS] = {0};
+  bool ok = target_resolve(arena, d, "cpu:native", &native);
+  for (int i = 0; i < o.nthreads && ok; i++) ok = (meters[i] = meter_new(d, &native, o.threads[i])) != NULL;
+  Text why = {0};
+  diags_render(d, &why);
+  if (!ok) fputs(why.s, stderr);
+  ok = ok && run_all(&o, meters, lib);
+  for (int i = 0; i < o.nthreads; i++) meter_free(meters[i]);
+  text_free(&why);
+  arena_free(arena);
+  return ok ? 0 : 1;
+}
