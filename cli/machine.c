@@ -32,13 +32,11 @@ const Command cmd_machine = {
     .usage = "[--seconds N] [--json]",
     .summary = "what this machine can do at most, and whether it is quiet enough to measure",
     .doc =
-        "Measures for some seconds, in turns: multiply-adds in registers, reads of each cache and of memory, copies, "
-        "the\n"
-        "barrier between the threads of a program. Each figure is the median of its readings, which is what can be "
-        "had\n"
-        "now, and the best, which is what the machine can. Bytes of a copy are those read and those written.\n"
-        "The last line says whether anything else was on the machine meanwhile: times taken on one that is not quiet\n"
-        "are worth something only as ratios of turns. 'kind' names machines on which what was measured here holds.",
+        "Measures for some seconds, in turns: multiply-adds in registers, reads of each cache and of memory, copies,\n"
+        "the barrier between the threads of a program. Each figure is the median of its readings, what can be had\n"
+        "now, and the best, what the machine can. Bytes of a copy are those read and those written.\n"
+        "The last line says whether anything else was on the machine meanwhile: on one that is not quiet, times are\n"
+        "worth something only as ratios of turns. 'kind' names machines on which what was measured here holds.",
     .options = options,
     .noptions = LEN(options),
     .run = run,

@@ -3,7 +3,8 @@
  *   target.c     names a machine's numbers                      lower*.c   region -> kernel (Kernel IR)
  *   llvm*.c      kernels + program blob -> object file          memory.c   buffers of a graph, arena offsets
  *   program.c    the lists of a module -> the program blob      link.c     object + libinkrt.a -> executable, by cc
- *   jit.c        object file -> this process */
+ *   jit.c        object file -> this process                    probe.c    loops that show a machine's limits
+ *   fingerprint.c  a machine's kind in one word */
 #ifndef INK_CODEGEN_H
 #define INK_CODEGEN_H
 #include "ir/graph.h"
@@ -14,6 +15,8 @@
  * by LLVM: the schedule of a wide machine, run on a narrow one), ",chunk=65536" the size above which row-wise values such as
  * logits are made in parts (0: never). */
 bool target_resolve(Arena *a, Diags *d, const char *name, Target *out);
+/* Does the target name this feature ("avx512bf16", LLVM's word)? Levels such as x86-64-v3 name none. */
+bool target_has(const Target *t, const char *feature);
 
 /* What the program needs to know of a kernel beside its code. Arguments in order: bufs = the region's inputs, then its
  * outputs; ints = values of the symbols in `syms`. */

@@ -15,16 +15,14 @@ _Static_assert(PROBE_GRAIN >= READ_SUMS * 16 && PROBE_GRAIN >= COPY_VECTORS * 16
 static const char *const names[PROBE_COUNT] = {"peak",       "probe_bf16", "probe_int8",
                                                "probe_read", "probe_copy", "probe_copy_nt"};
 
-static bool has(const Target *t, const char *plus) {
-  size_t n = strlen(plus);
-  for (const char *s = t->features; (s = strstr(s, plus)); s += n)
-    if (!s[n] || s[n] == ',') return true;
-  return false;
+/* Accumulators of a loop in registers, as lower_peak() has them. */
+static int sums_of(const Target *t) {
+  return t->registers >= 32 ? 24 : 12;
 }
 
 const char *probe_lacks(const Target *t, Probe p) {
-  if (p == PROBE_BF16 && !(t->lanes == 16 && has(t, "+avx512bf16"))) return "no avx512bf16";
-  bool vnni = t->lanes == 16 ? has(t, "+avx512vnni") : t->lanes == 8 && has(t, "+avxvnni");
+  if (p == PROBE_BF16 && !(t->lanes == 16 && target_has(t, "avx512bf16"))) return "no avx512bf16";
+  bool vnni = t->lanes == 16 ? target_has(t, "avx512vnni") : t->lanes == 8 && target_has(t, "avxvnni");
   if (p == PROBE_INT8 && !vnni) return t->lanes == 16 ? "no avx512vnni" : "no avxvnni";
   return NULL;
 }
@@ -114,7 +112,7 @@ static void copy_all(Text *o, const char *name, int lanes, bool around) {
 }
 
 static void write_text(Text *o, const Target *t) {
-  int lanes = t->lanes, sums = t->registers >= 32 ? 24 : 12;
+  int lanes = t->lanes, sums = sums_of(t);
   if (!probe_lacks(t, PROBE_BF16))
     dot(o, names[PROBE_BF16], "llvm.x86.avx512bf16.dpbf16ps.512", "<16 x float>", "<32 x bfloat>", "fadd", sums);
   if (!probe_lacks(t, PROBE_INT8)) {
@@ -169,7 +167,7 @@ bool probes_load(Diags *d, const Target *t, ProbeSet *out) {
       out->probe[i].fn = (KernelFn)(uintptr_t)jit_symbol(out->jit[i == PROBE_FMA ? 0 : 1], d, names[i]);
       ok = out->probe[i].fn != NULL;
     }
-  double sums = t->registers >= 32 ? 24 : 12;
+  double sums = sums_of(t);
   out->probe[PROBE_BF16].ops = 2 * 2 * sums * t->lanes * TURNS;
   out->probe[PROBE_INT8].ops = 2 * 4 * sums * t->lanes * TURNS;
   out->probe[PROBE_READ].bytes = 4;

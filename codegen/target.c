@@ -90,6 +90,13 @@ static bool target_option(Diags *d, const char *option, Target *out) {
   return diag_error(d, (Span){0}, "target option '%s': lanes=N, chunk=BYTES and fuse=0 are known", option);
 }
 
+bool target_has(const Target *t, const char *feature) {
+  size_t n = strlen(feature);
+  for (const char *s = t->features; (s = strstr(s, feature)); s += n)
+    if (s > t->features && s[-1] == '+' && (!s[n] || s[n] == ',')) return true;
+  return false;
+}
+
 bool target_resolve(Arena *a, Diags *d, const char *name, Target *out) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, init_targets);

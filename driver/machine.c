@@ -13,7 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { ROUNDS_LEAST = 5, ROUNDS_MOST = 200, MAX_ROWS = 64 };
+enum { ROUNDS_LEAST = 5, ROUNDS_MOST = 200 };
 /* Past these a figure is off by more than a kernel's change that would be worth measuring. Cores are of all that are used. */
 static const double SCALING_LEAST = 0.92, SPREAD_MOST = 0.04, SHARE_LEAST = 0.97, OTHERS_MOST = 0.05, STEAL_MOST = 0.02;
 
@@ -81,8 +81,10 @@ static const char *cpu_name(Arena *a, const Target *t) {
   char line[256];
   const char *name = NULL, *colon;
   while (f && !name && fgets(line, sizeof line, f))
-    if (!strncmp(line, "model name", 10) && (colon = strchr(line, ':')))
-      name = arena_strndup(a, colon + 2, strcspn(colon + 2, "\n"));
+    if (!strncmp(line, "model name", 10) && (colon = strchr(line, ':'))) {
+      const char *text = colon + 1 + strspn(colon + 1, " \t");
+      name = arena_strndup(a, text, strcspn(text, "\n"));
+    }
   if (f) fclose(f);
   return name ? name : t->cpu;
 }
@@ -123,11 +125,11 @@ static void add(Arena *a, MachineReport *r, MachineFigure f, Samples *s) {
 
 static void judge(Arena *a, MachineReport *r, Rounds *rounds, const Counted *from, const Counted *to) {
   MachineQuiet *q = &r->quiet;
-  Samples *one = &rounds->rate[0][0];
-  double wall = to->at - from->at, spare = (double)(sysconf(_SC_NPROCESSORS_ONLN) - r->cores);
+  Samples *one = &rounds->rate[PROBE_FMA][0];
+  double typical = median(one), wall = to->at - from->at, spare = (double)(sysconf(_SC_NPROCESSORS_ONLN) - r->cores);
   q->scaling = rounds->scaling.n ? median(&rounds->scaling) : 1;
   q->share = rounds->share.n ? median(&rounds->share) : 1;
-  q->spread = 1 - median(one) / one->v[one->n - 1];
+  q->spread = 1 - typical / one->v[one->n - 1]; /* sorted by now */
   q->others = (to->busy - from->busy - (to->own - from->own)) / wall;
   if (q->others < 0) q->others = 0; /* ticks are coarse */
   q->steal = (to->steal - from->steal) / wall;

@@ -13,13 +13,6 @@ static const char *const telling[] = {"sse4.2",     "avx",      "f16c",     "avx
                                       "avx512f",    "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx512bf16",
                                       "avx512fp16", "avxvnni",  "amx-tile", "amx-int8", "amx-bf16"};
 
-static bool has(const char *features, const char *name) {
-  size_t n = strlen(name);
-  for (const char *s = features; (s = strstr(s, name)); s += n)
-    if (s > features && s[-1] == '+' && (!s[n] || s[n] == ',')) return true;
-  return false;
-}
-
 /* A value as it is shown: in units of 1e9, or nanoseconds. */
 static double shown(const MachineFigure *f, double v) {
   return v * (!strcmp(f->unit, "s") ? 1e9 : 1e-9);
@@ -44,7 +37,7 @@ void machine_print(const MachineReport *r, Text *out) {
            machine_size((uint64_t)r->memory, size[0]));
   text_add(out, "features  ");
   for (int i = 0; i < LEN(telling); i++)
-    if (has(r->target.features, telling[i])) text_add(out, " %s", telling[i]);
+    if (target_has(&r->target, telling[i])) text_add(out, " %s", telling[i]);
   text_add(out, "\ncaches     L1 %s, L2 %s, L3 %s\n", machine_size((uint64_t)r->target.l1, size[1]),
            machine_size((uint64_t)r->target.l2, size[2]), machine_size((uint64_t)r->target.l3, size[3]));
   text_add(out, "kind       %s\n\n", r->fingerprint);

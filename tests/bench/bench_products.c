@@ -3,7 +3,7 @@
  *   bench_products [--quick] [--best] [--only PATTERN] [--threads LIST] [--target TARGET]
  *     --quick          few shapes, few turns
  *     --best           the best spell of each side instead of medians of ratios: for a machine with others on it
- *     --only PATTERN   rows whose name FORM.MxNxK matches: 'forward.1x*', 'dw', '*x768x768'
+ *     --only PATTERN   rows whose name FORM.MxNxK has it somewhere: 'forward.1x', 'dw', '256x*x768'
  *     --threads LIST   "1,2": as many as there are cores, one and all, unless said
  *     --target TARGET  of our kernels: cpu:native
  *
@@ -145,72 +145,100 @@ static void score(struct Score *s, double ratio, const char *row) {
   }
 }
 
-/* One row on so many threads. false: a library's result is not ours. */
-static bool measure(const Options *o, Row *r, KernelSet *set, Meter *m, int list, Library *lib) {
-  int threads = o->threads[list], nsides = 1;
-  KernelCalls ours = {.fn = set->fn[0], .copies = r->copies, .pool = threads > 1 ? meter_pool(m) : NULL};
-  void *bufs[MAX_COPIES][32] = {{0}}, *scratch[MAX_THREADS];
-  for (int i = 0; i < r->copies; i++) bufs[i][0] = r->a, bufs[i][1] = r->b[i], bufs[i][2] = r->cs[i];
-  for (int i = 0; i < threads; i++) scratch[i] = numbers_new(set->lowered[0].scratch / 4 + 16, 5);
-  ours.bufs = bufs, ours.scratch = scratch;
-  Side side[1 + PEERS] = {{"ours", kernel_spell, &ours}};
+/* A row on so many threads: the sides, and what the turns gave. */
+typedef struct Contest {
+  const Options *o;
+  const Row *row;
+  int list, threads, nsides;
+  Side side[1 + PEERS]; /* ours, then those libraries that take part */
+  int of[1 + PEERS];    /* by side: number of the library */
   PeerCalls calls[PEERS];
-  Samples ratio[PEERS] = {{.n = 0}};
-  int of[1 + PEERS] = {0};
+  Samples ratio[PEERS]; /* by library: its seconds over ours, turn by turn */
+  Samples flops, bytes; /* what the probes did in the time of a call of ours; with --best their rates */
+} Contest;
+
+/* Each library that is there, once its result is seen to be that of ours in copy 0. */
+static bool add_peers(Contest *c, Library *lib) {
+  const Row *r = c->row;
   bool ok = true;
-  kernel_spell(&ours, 1); /* into copy 0 */
-  ours.next = 0;
   for (int i = 0; i < PEERS; i++) {
     if (lib[i].missing) continue;
-    calls[i] = (PeerCalls){lib[i].peer, lib[i].peer->prepare(&r->p, threads, r->b, r->copies), r, 0};
-    if (!calls[i].prepared) {
-      fprintf(stderr, "%s: %s cannot prepare it\n", r->name, lib[i].peer->name);
+    const Peer *peer = lib[i].peer;
+    c->calls[i] = (PeerCalls){peer, peer->prepare(&r->p, c->threads, r->b, r->copies), r, 0};
+    if (!c->calls[i].prepared) {
+      fprintf(stderr, "%s: %s cannot prepare it\n", r->name, peer->name);
+      ok = false;
       continue;
     }
-    lib[i].peer->run(calls[i].prepared, r->a, 0, r->c_peer);
+    peer->run(c->calls[i].prepared, r->a, 0, r->c_peer);
     if (!alike(r)) {
-      fprintf(stderr, "%s: %s has another result\n", r->name, lib[i].peer->name);
+      fprintf(stderr, "%s: %s has another result\n", r->name, peer->name);
       ok = false;
     }
-    of[nsides] = i;
-    side[nsides++] = (Side){lib[i].peer->name, peer_spell, &calls[i]};
+    c->of[c->nsides] = i;
+    c->side[c->nsides++] = (Side){peer->name, peer_spell, &c->calls[i]};
   }
-  Samples flops = {.n = 0}, bytes = {.n = 0};
+  return ok;
+}
+
+static void take_turns(Contest *c, Meter *m) {
+  const Options *o = c->o;
+  bool several = c->threads > 1;
   double start = turns_wall(), budget = o->quick ? 0.2 : 1.5;
   for (int t = 0; t < TURNS_MOST && (t < (o->quick ? 3 : 5) || turns_wall() - start < budget); t++) {
     Reading peak = {0}, read = {0};
-    meter_read(m, PROBE_FMA, LEVEL_L1, threads > 1, &peak);
-    meter_read(m, PROBE_READ, LEVEL_DRAM, threads > 1, &read);
-    for (int i = 0; i < nsides; i++) side_turn(&side[(i + t) % nsides], threads);
-    for (int i = 1; i < nsides; i++) samples_add(&ratio[of[i]], side[i].now / side[0].now);
-    double p = threads > 1 ? peak.rate : peak.cpu_rate, b = threads > 1 ? read.rate : read.cpu_rate;
-    samples_add(&flops, o->best ? p : p * side[0].now);
-    samples_add(&bytes, o->best ? b : b * side[0].now);
+    meter_read(m, PROBE_FMA, LEVEL_L1, several, &peak);
+    meter_read(m, PROBE_READ, LEVEL_DRAM, several, &read);
+    for (int i = 0; i < c->nsides; i++) side_turn(&c->side[(i + t) % c->nsides], c->threads);
+    double ours = c->side[0].now, while_ours = o->best ? 1 : ours;
+    for (int i = 1; i < c->nsides; i++) samples_add(&c->ratio[c->of[i]], c->side[i].now / ours);
+    samples_add(&c->flops, while_ours * (several ? peak.rate : peak.cpu_rate));
+    samples_add(&c->bytes, while_ours * (several ? read.rate : read.cpu_rate));
   }
+}
+
+static void print_row(const Contest *c, Library *lib) {
+  const Row *r = c->row;
+  bool best = c->o->best;
+  double ours = seconds_of(c->o, &c->side[0]);
   char share[24];
-  double ours_least = samples_least(&side[0].seconds);
-  if (o->best)
-    share_text(r, samples_most(&flops) * ours_least, samples_most(&bytes) * ours_least, share);
+  if (best)
+    share_text(r, samples_most(&c->flops) * ours, samples_most(&c->bytes) * ours, share);
   else
-    share_text(r, samples_median(&flops), samples_median(&bytes), share);
+    share_text(r, samples_median(&c->flops), samples_median(&c->bytes), share);
   printf("%-8.*s %5d %6d %5d %3d %9.1f %9s", (int)strcspn(r->name, "."), r->name, r->mnk[0], r->mnk[1], r->mnk[2],
-         threads, 1e-9 * r->flops / seconds_of(o, &side[0]), share);
+         c->threads, 1e-9 * r->flops / ours, share);
   for (int i = 0; i < PEERS; i++) {
     int s = 0;
-    for (int k = 1; k < nsides; k++)
-      if (of[k] == i) s = k;
+    for (int k = 1; k < c->nsides; k++)
+      if (c->of[k] == i) s = k;
     if (!s) {
       printf("  %9s %6s", "-", "");
       continue;
     }
-    double x = o->best ? seconds_of(o, &side[s]) / ours_least : samples_median(&ratio[i]);
-    printf("  %9.1f %5.2fx", 1e-9 * r->flops / seconds_of(o, &side[s]), x);
-    score(&lib[i].score[list][r->mnk[0] >= LARGE_M], x, r->name);
-    lib[i].peer->release(calls[i].prepared);
+    double theirs = seconds_of(c->o, &c->side[s]), x = best ? theirs / ours : samples_median(&c->ratio[i]);
+    printf("  %9.1f %5.2fx", 1e-9 * r->flops / theirs, x);
+    score(&lib[i].score[c->list][r->mnk[0] >= LARGE_M], x, r->name);
   }
   printf("\n");
   fflush(stdout);
-  for (int i = 0; i < threads; i++) numbers_free(scratch[i], set->lowered[0].scratch / 4 + 16);
+}
+
+/* One row on the threads of an entry of the list. false: a library fails, or its result is not ours. */
+static bool measure(const Options *o, const Row *r, const KernelSet *set, Meter *m, int list, Library *lib) {
+  Contest c = {.o = o, .row = r, .list = list, .threads = o->threads[list], .nsides = 1};
+  void *bufs[MAX_COPIES][32] = {{0}}, *scratch[MAX_THREADS];
+  int64_t nscratch = set->lowered[0].scratch / 4 + 16;
+  for (int i = 0; i < r->copies; i++) bufs[i][0] = r->a, bufs[i][1] = r->b[i], bufs[i][2] = r->cs[i];
+  for (int i = 0; i < c.threads; i++) scratch[i] = numbers_new(nscratch, 5);
+  KernelCalls ours = {set->fn[0], bufs, r->copies, 0, scratch, c.threads > 1 ? meter_pool(m) : NULL};
+  c.side[0] = (Side){"ours", kernel_spell, &ours};
+  kernel_spell(&ours, 1); /* into copy 0 */
+  bool ok = add_peers(&c, lib);
+  take_turns(&c, m);
+  print_row(&c, lib);
+  for (int i = 1; i < c.nsides; i++) lib[c.of[i]].peer->release(c.calls[c.of[i]].prepared);
+  for (int i = 0; i < c.threads; i++) numbers_free(scratch[i], nscratch);
   return ok;
 }
 
