@@ -96,7 +96,8 @@ static void read_all(Text *o, int lanes) {
   text_add(o, "  store <%d x float> %%e%d, ptr %%y, align %d\n  ret void\n}\n", lanes, READ_SUMS - 1, lanes * 4);
 }
 
-static void copy_all(Text *o, const char *name, int lanes, bool around) {
+/* fence: behind stores around the caches, which x86 does not order by itself; NULL: none. */
+static void copy_all(Text *o, const char *name, int lanes, bool around, const char *fence) {
   open_walk(o, name, 1);
   text_add(o, "  br label %%body\nbody:\n  %%at = phi i64 [0, %%turn], [%%next, %%body]\n");
   for (int i = 0; i < COPY_VECTORS; i++) {
@@ -108,7 +109,9 @@ static void copy_all(Text *o, const char *name, int lanes, bool around) {
              "  %%q%d = getelementptr float, ptr %%y, i64 %%i%d\n  store <%d x float> %%v%d, ptr %%q%d, align %d%s\n",
              i, i, lanes, i, i, lanes * 4, around ? ", !nontemporal !0" : "");
   close_walk(o, COPY_VECTORS * lanes);
-  text_add(o, "%s  ret void\n}\n", around ? "  call void @llvm.x86.sse.sfence()\n" : "");
+  if (fence) text_add(o, "  call void @%s()\n", fence);
+  text_add(o, "  ret void\n}\n");
+  if (fence) text_add(o, "declare void @%s()\n", fence);
 }
 
 static void write_text(Text *o, const Target *t) {
@@ -121,9 +124,9 @@ static void write_text(Text *o, const Target *t) {
         "add", sums);
   }
   read_all(o, lanes);
-  copy_all(o, names[PROBE_COPY], lanes, false);
-  copy_all(o, names[PROBE_COPY_NT], lanes, true);
-  text_add(o, "declare void @llvm.x86.sse.sfence()\n!0 = !{i32 1}\n");
+  copy_all(o, names[PROBE_COPY], lanes, false, NULL);
+  copy_all(o, names[PROBE_COPY_NT], lanes, true, strncmp(t->triple, "x86_64", 6) ? NULL : "llvm.x86.sse.sfence");
+  text_add(o, "!0 = !{i32 1}\n");
   text_add(o,
            "attributes #0 = { nounwind \"target-cpu\"=\"%s\" \"target-features\"=\"%s\" \"prefer-vector-width\"=\"%d\" "
            "\"min-legal-vector-width\"=\"%d\" }\n",
