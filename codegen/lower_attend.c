@@ -6,7 +6,10 @@
 
 bool attend_init(Attend *w, Lower *lo) {
   const Graph *g = lo->g;
-  *w = (Attend){.lo = lo, .k = lo->k, .n = &g->nodes[0], .lanes = lo->t->lanes, .rows = tile_rows(lo->t)};
+  *w = (Attend){.lo = lo, .k = lo->k, .n = &g->nodes[0], .lanes = lo->t->lanes};
+  int tiles =
+      (KEYS + tile_rows(lo->t) - 1) / tile_rows(lo->t); /* of equal height, so that the last of 64 rows is full, too */
+  w->rows = (KEYS + tiles - 1) / tiles;
   Type q = val_type(g, w->n->args[0]), k = val_type(g, w->n->args[1]);
   if (q.dim[3].sym) return diag_error(lo->d, w->n->span, "attend: the head size must be known at build time");
   w->causal = node_attr(w->n, "causal")->i != 0;
