@@ -27,9 +27,12 @@ WITH_FMA(NAME(chain), NAME(chain_body),
          (const REAL *a, int64_t lda, const REAL *b, int64_t nk, int rows, REAL acc[4][WIDE]),
          (a, lda, b, nk, rows, acc))
 
+typedef void NAME(Chain)(const REAL *a, int64_t lda, const REAL *b, int64_t nk, int rows, REAL acc[4][WIDE]);
+
 /* c[m][n] (dense) of a[m][k] (dense) and b, panels [n / WIDE][k][WIDE]; chains restart every 4096 k unless they start
  * from c (from). */
-static void NAME(product)(const REAL *a, const REAL *b, REAL *c, int64_t nm, int64_t nn, int64_t nk, bool from) {
+static void NAME(product)(const REAL *a, const REAL *b, REAL *c, int64_t nm, int64_t nn, int64_t nk, bool from,
+                          NAME(Chain) * chain) {
   for (int64_t n = 0; n < nn; n += WIDE) {
     int wide = nn - n < WIDE ? (int)(nn - n) : WIDE;
     for (int64_t m = 0; m < nm; m += 4) {
@@ -40,7 +43,7 @@ static void NAME(product)(const REAL *a, const REAL *b, REAL *c, int64_t nm, int
         REAL acc[4][WIDE];
         memset(acc, 0, sizeof acc);
         for (int i = 0; from && i < rows; i++) memcpy(acc[i], c + (m + i) * nn + n, sizeof(REAL) * (size_t)wide);
-        NAME(chain)(a + m * nk + k, nk, b + n * nk + k * WIDE, now, rows, acc);
+        chain(a + m * nk + k, nk, b + n * nk + k * WIDE, now, rows, acc);
         for (int i = 0; i < rows; i++) {
           REAL *to = c + (m + i) * nn + n;
           for (int j = 0; j < wide; j++) to[j] = k == 0 ? acc[i][j] : to[j] + acc[i][j];

@@ -15,10 +15,41 @@
 #define FMA __builtin_fmaf
 #define WIDE 64
 #include "ir/eval_real.h"
+
+/* ---- contractions of bf16: what vdpbf16ps computes */
+
+enum { COLUMNS = WIDE };
 #undef REAL
 #undef NAME
 #undef FMA
 #undef WIDE
+
+static float without_subnormals(float x) {
+  return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x;
+}
+
+/* fma(a, b, c) rounded as if exponents had no end, then to a zero of its sign where that is below 2^-126. The same product and
+ * sum 2^64 times as large says whether it is: where that overflows, the result is far above. */
+static inline ALWAYS_INLINE float fma_flushed(float a, float b, float c) {
+  float r = __builtin_fmaf(a, b, c), large = __builtin_fmaf(a * 0x1p64f, b, c * 0x1p64f);
+  return __builtin_fabsf(large) < 0x1p-62f ? __builtin_copysignf(0, r) : r;
+}
+
+/* As chain_body, by pairs of k, in each the odd one first; an odd end is filled up with +0. No operand is subnormal. */
+static inline ALWAYS_INLINE void pairs_body(const float *a, int64_t lda, const float *b, int64_t nk, int rows,
+                                            float acc[4][COLUMNS]) {
+  for (int m = 0; m < rows; m++)
+    for (int64_t k = 0; k < nk; k += 2) {
+      bool whole = k + 1 < nk;
+      float even = a[m * lda + k], odd = whole ? a[m * lda + k + 1] : 0;
+      for (int j = 0; j < COLUMNS; j++) {
+        float x = fma_flushed(odd, whole ? b[(k + 1) * COLUMNS + j] : 0, acc[m][j]);
+        acc[m][j] = fma_flushed(even, b[k * COLUMNS + j], x);
+      }
+    }
+}
+WITH_FMA(pairs, pairs_body, (const float *a, int64_t lda, const float *b, int64_t nk, int rows, float acc[4][COLUMNS]),
+         (a, lda, b, nk, rows, acc))
 
 #define REAL double
 #define NAME(x) x##_d
@@ -83,7 +114,7 @@ static bool contract(Eval *e, bool from) {
   for (int i = 0; i < r.na; i++)
     if (rule_summed(&r, r.a[i])) letter_add(&sum, &r, e, r.a[i]);
 
-  bool exact = e->mode == EVAL_EXACT;
+  bool exact = e->mode == EVAL_EXACT, pair = exact && e->arg[0].type.dt == DT_bf16;
   int64_t wide = exact ? 64 : 32, padded = (cols.size + wide - 1) / wide * wide;
   size_t size = exact ? sizeof(float) : sizeof(double);
   char *a = malloc((size_t)(rows.size * sum.size) * size + 1), *b = malloc((size_t)(sum.size * cols.size) * size + 1);
@@ -97,12 +128,16 @@ static bool contract(Eval *e, bool from) {
       pack(b, (const char *)e->arg[1].data + (size_t)ob * size, size, &sum, sum.b, &cols, cols.b);
     }
     if (from) pack(c, (const char *)e->arg[2].data + (size_t)oo * size, size, &rows, rows.o, &cols, cols.o);
+    for (int64_t x = 0; pair && x < rows.size * sum.size; x++) ((float *)a)[x] = without_subnormals(((float *)a)[x]);
+    for (int64_t x = 0; pair && x < sum.size * cols.size; x++) ((float *)b)[x] = without_subnormals(((float *)b)[x]);
+    for (int64_t x = 0; pair && from && x < rows.size * cols.size; x++)
+      ((float *)c)[x] = without_subnormals(((float *)c)[x]);
     if (exact) {
       panels_f((float *)b, sum.size, cols.size, (float *)panel);
-      product_f((float *)a, (float *)panel, (float *)c, rows.size, cols.size, sum.size, from);
+      product_f((float *)a, (float *)panel, (float *)c, rows.size, cols.size, sum.size, from, pair ? pairs : chain_f);
     } else {
       panels_d((double *)b, sum.size, cols.size, (double *)panel);
-      product_d((double *)a, (double *)panel, (double *)c, rows.size, cols.size, sum.size, from);
+      product_d((double *)a, (double *)panel, (double *)c, rows.size, cols.size, sum.size, from, chain_d);
     }
     unpack(out, c, size, &rows, &cols);
     for (int k = batch.n - 1; k >= 0; k--) {

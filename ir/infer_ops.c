@@ -196,7 +196,7 @@ bool infer_rowmax(Infer *f) {
   return one(f, r);
 }
 
-/* Extents of equal letters are equal; placement may differ only where the result says what becomes of it: a letter
+/* Products of bf16 are added up, and given, in f32. Extents of equal letters are equal; placement may differ only where the result says what becomes of it: a letter
  * that one operand has replicated is sliced, a split letter that is summed leaves a pending sum. */
 static bool infer_rule(Infer *f, Rule *r, Type *out) {
   const char *err, *text = infer_attr(f, "rule")->str;
@@ -210,7 +210,7 @@ static bool infer_rule(Infer *f, Rule *r, Type *out) {
       return infer_fail(f, "rule '%s' has %d letter%s for the %s operand, which has %s", text, n, n == 1 ? "" : "s",
                         nth(i), shape_text(g, f->t[i]));
   }
-  *out = (Type){.dt = a->dt, .rank = r->no, .partial = a->partial | b->partial};
+  *out = (Type){.dt = a->dt == DT_bf16 ? DT_f32 : a->dt, .rank = r->no, .partial = a->partial | b->partial};
   if (a->partial & b->partial) return infer_fail(f, "a sum over a mesh axis is still due in both operands");
   for (int i = 0; i < r->na; i++) {
     int k = rule_find(r->b, r->nb, r->a[i]);

@@ -53,6 +53,13 @@ static Val scalar(Graph *g, double v, DType dt, Span at) {
   return dt == DT_f32 ? c : graph_add(g, OP_cast, &c, 1, NULL, 0, &want, at);
 }
 
+static Val cast_to(Graph *g, Val x, DType dt, Span at) {
+  Type t = val_type(g, x);
+  if (t.dt == dt) return x;
+  t.dt = dt;
+  return graph_add(g, OP_cast, &x, 1, NULL, 0, &t, at);
+}
+
 static Val spread(Graph *g, Val x, Type to, Span at) {
   int64_t axes[MAX_RANK] = {0};
   for (int i = 0; i < val_type(g, x).rank; i++) axes[i] = i;
@@ -207,8 +214,10 @@ static Val contract_grad(Grad *s, const Node *n, Val other, const char *lo, int 
   memcpy(t.out, of, (size_t)nof);
   char text[3 * MAX_RANK + 4];
   rule_text(&t, text);
-  Val dy = s->adj[n->res];
-  return graph_contract(s->g, text, second ? dy : other, second ? other : dy, n->span);
+  DType dt = val_type(s->g, other).dt; /* the operands'; the result of bf16 is f32 */
+  Val dy = cast_to(s->g, s->adj[n->res], dt, n->span);
+  Val d = dy ? graph_contract(s->g, text, second ? dy : other, second ? other : dy, n->span) : 0;
+  return d ? cast_to(s->g, d, dt, n->span) : 0;
 }
 
 static bool grad_contract(Grad *s, const Node *n) {

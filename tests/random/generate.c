@@ -347,10 +347,14 @@ static Val contraction(Gen *x, OpKind op) {
     if (rule_summed(&r, r.a[i])) chain *= dim[i].n;
   if (op == OP_contract_from && chain > 4096) return 0;
   args[1] = value_of(x, letters_type(x, r.b, r.nb, dim));
-  if (op == OP_contract_from) args[2] = value_of(x, letters_type(x, r.out, r.no, dim));
+  Type out = letters_type(x, r.out, r.no, dim);
+  if (x->dt == DT_bf16) out.dt = DT_f32;
+  if (op == OP_contract_from) args[2] = value_of(x, out);
   rule_text(&r, text);
   Attr rule = attr_str("rule", text);
-  return add(x, op, args, op_info[op].nargs, &rule, 1, NULL);
+  Val v = add(x, op, args, op_info[op].nargs, &rule, 1, NULL);
+  out.dt = x->dt; /* what comes next is made of such values */
+  return v && x->dt == DT_bf16 ? add1(x, OP_cast, v, &out) : v;
 }
 
 static Val make_contract(Gen *x) {

@@ -236,6 +236,97 @@ Test(eval, bf16_is_rounded_to_nearest_even) {
   cr_assert(eq(flt, z[2], 2.03125f));
 }
 
+/* The law of bf16 contractions, written once more: by pairs, the odd one first, each step flushed. */
+static float flushed(float x) {
+  return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x;
+}
+
+static float pair(float acc, const float p[2], const float q[2]) {
+  for (int i = 1; i >= 0; i--) {
+    /* 2^64 times as large there are no subnormals: what is below 2^-126 once rounded shows */
+    float x = flushed(p[i]), y = flushed(q[i]), r = fmaf(x, y, acc), s = fmaf(x * 0x1p64f, y, acc * 0x1p64f);
+    acc = fabsf(s) < 0x1p-62f ? copysignf(0, r) : r;
+  }
+  return acc;
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+static uint32_t bits(float x) {
+  uint32_t u;
+  memcpy(&u, &x, 4);
+  return u;
+}
+__attribute__((target("avx512f,avx512bf16"))) static float machine(float acc, const float p[2], const float q[2]) {
+  uint32_t x = (bits(p[1]) & 0xffff0000u) | bits(p[0]) >> 16, y = (bits(q[1]) & 0xffff0000u) | bits(q[0]) >> 16;
+  __m512bh v = (__m512bh)_mm512_set1_epi32((int)x), w = (__m512bh)_mm512_set1_epi32((int)y);
+  return _mm512_cvtss_f32(_mm512_dpbf16_ps(_mm512_set1_ps(acc), v, w));
+}
+static bool has_machine(void) {
+  return __builtin_cpu_supports("avx512bf16");
+}
+#else
+static float machine(float acc, const float p[2], const float q[2]) {
+  return 0;
+}
+static bool has_machine(void) {
+  return false;
+}
+#endif
+
+static bool alike(float x, float y) {
+  return memcmp(&x, &y, 4) == 0 || (isnan(x) && isnan(y));
+}
+
+/* Sums of all sizes; around the smallest normal; specials. */
+static float bf16_value(uint64_t *seed, int kind) {
+  static const float special[] = {0, -0.f, INFINITY, -INFINITY, NAN, 0x1p-126f, 0x1p-130f, -0x1p-133f, 0x1.fep127f};
+  float x = (float)uniform(seed, -2, 2);
+  if (uniform(seed, 0, 1) < 0.1) x = special[(int)uniform(seed, 0, kind == 2 ? LEN(special) : 2)];
+  x = ldexpf(x, (int)uniform(seed, -4, 4) - (kind == 1 ? 64 : 0));
+  uint32_t u;
+  memcpy(&u, &x, 4);
+  u &= isnan(x) ? 0xffc00000u : 0xffff0000u;
+  memcpy(&x, &u, 4);
+  return x;
+}
+
+Test(eval, bf16_contraction_is_what_the_instruction_computes) {
+  static const char text[] = "module \"m\"\ngraph @g(%x: bf16[N<=4096] data, %y: bf16[N<=4096] data, %z: f32 data) {\n"
+                             "  %1 = contract %x, %y {rule=\"k,k->\"} : f32\n"
+                             "  %2 = contract_from %x, %y, %z {rule=\"k,k->\"} : f32\n  return a=%1, b=%2\n}\n";
+  bool hard = has_machine();
+  if (!hard) fprintf(stderr, "this machine has no vdpbf16ps: held to the text of the law alone\n");
+  uint64_t seed = 1;
+  Graph *g = parse_module(text)->graphs[0];
+  for (int round = 0; round < 6000; round++) {
+    int kind = round % 3, n = round % 50 == 0 ? 4000 + round % 97 : 1 + round % 9;
+    Tensor in[3], out[2];
+    for (int i = 0; i < 3; i++)
+      in[i] = tensor_new(a, i < 2 ? type_make(DT_bf16, 1, (int64_t[]){n}) : type_scalar(DT_f32), EVAL_EXACT);
+    float *x = in[0].data, *y = in[1].data, *z = in[2].data, plain = 0, from;
+    for (int k = 0; k < n; k++) x[k] = bf16_value(&seed, kind), y[k] = bf16_value(&seed, kind);
+    *z = ldexpf((float)uniform(&seed, -2, 2), kind == 1 ? -126 : 0);
+    from = flushed(*z);
+    Binding bind = {intern("N"), n};
+    cr_assert(graph_eval(g, EVAL_EXACT, in, &bind, 1, a, out, d));
+    for (int k = 0; k < n; k += 2) {
+      float p[2] = {x[k], k + 1 < n ? x[k + 1] : 0}, q[2] = {y[k], k + 1 < n ? y[k + 1] : 0};
+      float next = pair(plain, p, q), other = pair(from, p, q);
+      if (hard) {
+        float m = machine(plain, p, q), o = machine(from, p, q);
+        cr_assert(alike(m, next), "%a by %a, %a by %a on %a: %a, not %a", (double)p[0], (double)q[0], (double)p[1],
+                  (double)q[1], (double)plain, (double)m, (double)next);
+        cr_assert(alike(o, other));
+      }
+      plain = next, from = other;
+    }
+    float *e0 = out[0].data, *e1 = out[1].data;
+    cr_assert(alike(*e0, plain), "%d: %a, not %a", n, (double)*e0, (double)plain);
+    cr_assert(alike(*e1, from), "%d, from: %a, not %a", n, (double)*e1, (double)from);
+  }
+}
+
 Test(eval, casts_to_integers) {
   Graph *g =
       parse_module("module \"m\"\ngraph @g(%x: f32[6] data) {\n  %1 = cast %x : i32[6]\n  return y=%1\n}\n")->graphs[0];
