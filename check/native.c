@@ -40,7 +40,7 @@ void native_close(Native *n) {
 }
 
 static size_t bytes_of(const Tensor *t) {
-  return 4 * (size_t)type_elements(t->type);
+  return (size_t)type_bytes(t->type);
 }
 
 /* What is allocated for so many bytes: at least 64 more, which must stay as they are. */
@@ -63,13 +63,26 @@ static bool written_past(const void *p, size_t bytes) {
   return false;
 }
 
+static void *written(const Tensor *t) {
+  void *p = dirty(bytes_of(t));
+  tensor_write(t, p);
+  return p;
+}
+
+static bool unchanged(const Tensor *t, const void *memory) {
+  void *p = written(t);
+  bool same = !memcmp(p, memory, bytes_of(t));
+  free(p);
+  return same;
+}
+
 /* What the kernel wrote to that is not its own; NULL: nothing. */
 static const char *strayed(const Graph *region, const Tensor *in, const Tensor *out, void *const *buf) {
   for (int i = 0; i < region->ninputs; i++) {
     bool updated = false;
     for (int o = 0; o < region->noutputs; o++) updated = updated || buf[region->ninputs + o] == buf[i];
     if (written_past(buf[i], bytes_of(&in[i]))) return "writes past the end of an input";
-    if (!updated && memcmp(buf[i], in[i].data, bytes_of(&in[i]))) return "writes into an input";
+    if (!updated && !unchanged(&in[i], buf[i])) return "writes into an input";
   }
   for (int o = 0; o < region->noutputs; o++)
     if (written_past(buf[region->ninputs + o], bytes_of(&out[o]))) return "writes past the end of an output";
@@ -86,7 +99,7 @@ const char *native_kernel(const Native *n, const Graph *region, const Tensor *in
   for (int i = 0; i < k->nparams && i < CHECK_BINDINGS; i++)
     for (int b = 0; b < nbind; b++)
       if (!strcmp(bind[b].name, k->params[i])) ints[i] = bind[b].n;
-  for (int i = 0; i < region->ninputs; i++) buf[i] = memcpy(dirty(bytes_of(&in[i])), in[i].data, bytes_of(&in[i]));
+  for (int i = 0; i < region->ninputs; i++) buf[i] = written(&in[i]);
   for (int o = 0; o < region->noutputs; o++) {
     for (int i = 0; i < region->ninputs; i++)
       if (region_alias(region, o, i) == REGION_MUST) buf[region->ninputs + o] = buf[i];
@@ -98,7 +111,7 @@ const char *native_kernel(const Native *n, const Graph *region, const Tensor *in
   }
   const char *wrong = strayed(region, in, out, buf);
   if (written_past(scratch, (size_t)k->scratch)) wrong = "writes past the end of its scratch";
-  for (int o = 0; o < region->noutputs; o++) memcpy(out[o].data, buf[region->ninputs + o], bytes_of(&out[o]));
+  for (int o = 0; o < region->noutputs; o++) tensor_read(&out[o], buf[region->ninputs + o]);
   for (int i = 0; i < nargs; i++) {
     bool shared = false;
     for (int j = 0; j < i; j++) shared = shared || buf[i] == buf[j];
@@ -117,13 +130,13 @@ static bool run(Engine *e, const Native *n, const Graph *g, const Tensor *in, co
     if (p->buffers[i].kind == BUF_TEMP) memset(engine_buffer(e, i), 0xff, p->buffers[i].bytes);
   for (int i = 0; i < g->ninputs; i++) {
     void *to = engine_named(e, g->inputs[i].name);
-    if (to) memcpy(to, in[i].data, bytes_of(&in[i]));
+    if (to) tensor_write(&in[i], to);
   }
   engine_run(e, program_list(p, g->name));
   for (int o = 0; o < g->noutputs; o++) {
     void *from = engine_named(e, g->outputs[o].name);
     if (!from) return diag_error(d, (Span){0}, "the program has no buffer '%s'", g->outputs[o].name);
-    memcpy(out[o].data, from, bytes_of(&out[o]));
+    tensor_read(&out[o], from);
   }
   return true;
 }

@@ -148,33 +148,68 @@ static void close_loop(Emit *e) {
   }
 }
 
-static LLVMValueRef load_at(Emit *e, int buf, LLVMValueRef at, int lanes) {
-  Llvm *l = e->l;
-  LLVMValueRef x = LLVMBuildLoad2(l->b, vec(l->f32, lanes), address(e, buf, at), "");
-  LLVMSetAlignment(x, 4);
-  return x;
-}
-
-static void store_at(Emit *e, int buf, LLVMValueRef at, LLVMValueRef x) {
-  LLVMSetAlignment(LLVMBuildStore(e->l->b, x, address(e, buf, at)), 4);
-}
-
-static LLVMValueRef masked(Emit *e, const KIns *i, bool store) {
-  Llvm *l = e->l;
-  int lanes = store ? e->k->ins[i->b - 1].lanes : i->lanes;
-  LLVMTypeRef over[2] = {vec(l->f32, lanes), l->ptr};
-  LLVMValueRef p = address(e, i->buf, e->v[i->a]), align = LLVMConstInt(l->i32, 4, 0);
-  LLVMValueRef m = first_lanes(l, e->v[store ? i->c : i->b], lanes);
-  if (store) return intrinsic(l, "llvm.masked.store", over, 2, (LLVMValueRef[]){e->v[i->b], p, align, m}, 4);
-  return intrinsic(l, "llvm.masked.load", over, 2, (LLVMValueRef[]){p, align, m, fconst(l, 0, lanes)}, 4);
-}
-
 /* Bits of a float vector and back. */
 static LLVMValueRef to_bits(Emit *e, LLVMValueRef x, int lanes) {
   return LLVMBuildBitCast(e->l->b, x, vec(e->l->i32, lanes), "");
 }
 static LLVMValueRef from_bits(Emit *e, LLVMValueRef x, int lanes) {
   return LLVMBuildBitCast(e->l->b, x, vec(e->l->f32, lanes), "");
+}
+
+/* Elements of bf16 in memory are upper halves. */
+static bool halves(const Emit *e, int buf) {
+  return e->k->bufs[buf].dt == DT_bf16;
+}
+static LLVMValueRef from_halves(Emit *e, LLVMValueRef x, int lanes) {
+  Llvm *l = e->l;
+  x = LLVMBuildZExt(l->b, x, vec(l->i32, lanes), "");
+  return from_bits(e, LLVMBuildShl(l->b, x, iconst(l, 16, lanes), ""), lanes);
+}
+static LLVMValueRef to_halves(Emit *e, LLVMValueRef x, int lanes) {
+  Llvm *l = e->l;
+  x = LLVMBuildLShr(l->b, to_bits(e, x, lanes), iconst(l, 16, lanes), "");
+  return LLVMBuildTrunc(l->b, x, vec(l->i16, lanes), "");
+}
+
+static LLVMValueRef load_at(Emit *e, int buf, LLVMValueRef at, int lanes) {
+  Llvm *l = e->l;
+  bool half = halves(e, buf);
+  LLVMValueRef x = LLVMBuildLoad2(l->b, vec(half ? l->i16 : l->f32, lanes), address(e, buf, at), "");
+  LLVMSetAlignment(x, half ? 2 : 4);
+  return half ? from_halves(e, x, lanes) : x;
+}
+
+static void store_at(Emit *e, int buf, LLVMValueRef at, LLVMValueRef x, int lanes) {
+  bool half = halves(e, buf);
+  if (half) x = to_halves(e, x, lanes);
+  LLVMSetAlignment(LLVMBuildStore(e->l->b, x, address(e, buf, at)), half ? 2 : 4);
+}
+
+static LLVMValueRef masked(Emit *e, const KIns *i, bool store) {
+  Llvm *l = e->l;
+  int lanes = store ? e->k->ins[i->b - 1].lanes : i->lanes;
+  bool half = halves(e, i->buf);
+  LLVMTypeRef over[2] = {vec(half ? l->i16 : l->f32, lanes), l->ptr};
+  LLVMValueRef p = address(e, i->buf, e->v[i->a]), align = LLVMConstInt(l->i32, half ? 2 : 4, 0);
+  LLVMValueRef m = first_lanes(l, e->v[store ? i->c : i->b], lanes);
+  if (store) {
+    LLVMValueRef x = half ? to_halves(e, e->v[i->b], lanes) : e->v[i->b];
+    return intrinsic(l, "llvm.masked.store", over, 2, (LLVMValueRef[]){x, p, align, m}, 4);
+  }
+  LLVMValueRef none = LLVMConstNull(over[0]);
+  LLVMValueRef x = intrinsic(l, "llvm.masked.load", over, 2, (LLVMValueRef[]){p, align, m, none}, 4);
+  return half ? from_halves(e, x, lanes) : x;
+}
+
+/* Half of the last place that stays is added, less one where that place is even: ties go to even. */
+static LLVMValueRef nearest_half(Emit *e, LLVMValueRef x, int lanes) {
+  Llvm *l = e->l;
+  LLVMValueRef u = to_bits(e, x, lanes), nan = LLVMBuildFCmp(l->b, LLVMRealUNO, x, x, "");
+  LLVMValueRef odd = LLVMBuildAnd(l->b, LLVMBuildLShr(l->b, u, iconst(l, 16, lanes), ""), iconst(l, 1, lanes), "");
+  LLVMValueRef near = LLVMBuildAdd(l->b, LLVMBuildAdd(l->b, u, iconst(l, 0x7fff, lanes), ""), odd, "");
+  LLVMValueRef quiet = LLVMBuildOr(l->b, u, iconst(l, 0x400000, lanes), "");
+  u = LLVMBuildAnd(l->b, LLVMBuildSelect(l->b, nan, quiet, near, ""), iconst(l, 0xffff0000u, lanes), "");
+  return from_bits(e, u, lanes);
 }
 
 static void emit_ins(Emit *e, uint32_t n) {
@@ -226,12 +261,12 @@ static void emit_ins(Emit *e, uint32_t n) {
     r = LLVMBuildSExt(b, x, l->i64, "");
     break;
   }
-  case K_store: store_at(e, i->buf, A, B); return;
+  case K_store: store_at(e, i->buf, A, B, e->k->ins[i->b - 1].lanes); return;
   case K_store_n: masked(e, i, true); return;
   case K_store_s:
     for (int j = 0; j < e->k->ins[i->b - 1].lanes; j++) {
       LLVMValueRef at = LLVMBuildNSWAdd(b, A, LLVMBuildNSWMul(b, C, c64(l, j), ""), "");
-      store_at(e, i->buf, at, LLVMBuildExtractElement(b, B, LLVMConstInt(l->i32, (uint64_t)j, 0), ""));
+      store_at(e, i->buf, at, LLVMBuildExtractElement(b, B, LLVMConstInt(l->i32, (uint64_t)j, 0), ""), 1);
     }
     return;
   case K_prefetch: { /* no inbounds: it may point past the end */
@@ -293,6 +328,7 @@ static void emit_ins(Emit *e, uint32_t n) {
     r = from_bits(e, LLVMBuildOr(b, x, iconst(l, 0x3f800000u, lanes), ""), lanes);
     break;
   }
+  case K_tobf16: r = nearest_half(e, A, lanes); break;
   case K_tofloat: r = LLVMBuildSIToFP(b, to_bits(e, A, lanes), ft, ""); break;
   case K_toint: {
     LLVMValueRef x = intrinsic(l, "llvm.rint", &ft, 1, &A, 1);

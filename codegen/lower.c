@@ -30,7 +30,7 @@ static void collect_symbols(const Graph *g, Kernel *k) {
 static bool suits(const Graph *g, Diags *d, Span at) {
   for (int v = 1; v < g->nvals; v++) {
     DType dt = val_type(g, (Val)v).dt;
-    if (dt != DT_f32 && dt != DT_i32)
+    if (dt != DT_f32 && dt != DT_bf16 && dt != DT_i32)
       return diag_error(d, at, "region @%s: kernels of this target have no %s yet", g->name, dtype_name[dt]);
   }
   if (g->noutputs > MAX_OUTPUTS)

@@ -53,6 +53,8 @@ KV lower_extents(Kernel *k, const Space *s, int group); /* product over a group'
 void lower_share(Kernel *k, KV units, int64_t grain, KV *lo, KV *hi);
 /* Splits a flat index over the groups [0, n) of s into c->idx. */
 void cursor_unflatten(Cursor *c, KV flat, int n);
+/* x as the value of v, rounded where v is narrower than the f32 that it is computed in. */
+KV lower_rounded(Lower *lo, Val v, KV x);
 KV lower_math(Kernel *k, const char *text, const KV *args, int lanes); /* an op row's text on a, b, c */
 
 /* 64-lane reductions (docs/numerics.md): nv = 64 / lanes accumulators to one scalar. */

@@ -12,6 +12,7 @@ bool attend_init(Attend *w, Lower *lo) {
   w->rows = (KEYS + tiles - 1) / tiles;
   Type q = val_type(g, w->n->args[0]), k = val_type(g, w->n->args[1]);
   if (q.dim[3].sym) return diag_error(lo->d, w->n->span, "attend: the head size must be known at build time");
+  w->narrow = q.dt == DT_bf16;
   w->causal = node_attr(w->n, "causal")->i != 0;
   w->scale = node_attr(w->n, "scale")->num;
   w->E = q.dim[3].n;
@@ -63,6 +64,42 @@ void attend_pack(Attend *w, int from, int to) {
   k_end(k);
 }
 
+int attend_copy(Attend *w, const char *name, int64_t rows) {
+  return w->narrow ? k_scratch(w->k, name, DT_f32, rows * (w->E + w->lanes)) : -1;
+}
+
+KV attend_copy_row(Attend *w, KV row) {
+  return k_mul(w->k, row, k_ic(w->k, w->E + w->lanes));
+}
+
+typedef struct Copy {
+  int from, to;
+  KV from_at, to_at;
+  bool round;
+} Copy;
+
+static void copy_columns(Attend *w, KV e0, int nv, KV count, void *ctx) {
+  Copy *c = ctx;
+  Kernel *k = w->k;
+  for (int v = 0; v < nv; v++) {
+    KV e = k_add(k, e0, k_ic(k, v * w->lanes)), at = k_add(k, c->from_at, e), to = k_add(k, c->to_at, e);
+    KV x = count ? k_load_n(k, c->from, at, count, w->lanes) : k_load(k, c->from, at, w->lanes);
+    if (c->round) x = k_f(k, K_tobf16, x, 0, 0);
+    if (count)
+      k_store_n(k, c->to, to, x, count);
+    else
+      k_store(k, c->to, to, x);
+  }
+}
+
+void attend_widen(Attend *w, int from, KV at, int copy, KV row) {
+  attend_columns(w, copy_columns, &(Copy){from, copy, at, attend_copy_row(w, row), false});
+}
+
+void attend_narrow(Attend *w, int copy, KV row, int to, KV at) {
+  attend_columns(w, copy_columns, &(Copy){copy, to, attend_copy_row(w, row), at, true});
+}
+
 void attend_scores(Attend *w, int a_buf, const KV *a_at, int packed, KV block, int out, KV out_at) {
   Kernel *k = w->k;
   int nv = 2, lanes = w->lanes;
@@ -110,6 +147,7 @@ void attend_zero(Attend *w, int buf, KV at) {
 typedef struct Forward {
   int q, kbuf, v, o, lse; /* buffers */
   int KT, P, O, M, L, C;  /* scratch: packed keys; scores; per row: o, max, sum, correction */
+  int Q;                  /* scratch: the tile's queries where they are bf16, else -1 */
   KV block, i0, last;     /* key block; first query row of the tile; last row of its run */
   KV row[TILE_ROWS];      /* row numbers, clamped */
 } Forward;
@@ -168,7 +206,7 @@ static void finish_columns(Attend *w, KV e0, int nv, KV count, void *ctx) {
     for (int v = 0; v < nv; v++) {
       KV x = k_load(k, f->O, k_add(k, e0, k_ic(k, r * (w->E + w->lanes) + v * w->lanes)), w->lanes);
       KV at = k_add(k, k_add(k, attend_q(w, f->row[r]), e0), k_ic(k, v * w->lanes));
-      x = k_f(k, K_fdiv, x, l, 0);
+      x = lower_rounded(w->lo, w->n->res, k_f(k, K_fdiv, x, l, 0));
       if (count)
         k_store_n(k, f->o, at, x, count);
       else
@@ -194,6 +232,7 @@ bool lower_attend(Lower *lo) {
   f.M = k_scratch(k, "M", DT_f32, TILE_ROWS);
   f.L = k_scratch(k, "L", DT_f32, TILE_ROWS);
   f.C = k_scratch(k, "C", DT_f32, TILE_ROWS);
+  f.Q = attend_copy(&w, "Q", TILE_ROWS);
   KV from, to, one = k_ic(k, 1);
   lower_share(k, k_mul(k, w.B, w.H), 1, &from, &to);
   KV u = k_for(k, from, to, 1);
@@ -209,13 +248,17 @@ bool lower_attend(Lower *lo) {
   for (int r = 0; r < w.rows; r++) {
     f.row[r] = k_min(k, k_add(k, f.i0, k_ic(k, r)), f.last);
     a_at[r] = attend_q(&w, f.row[r]);
+    if (w.narrow) {
+      attend_widen(&w, f.q, a_at[r], f.Q, k_ic(k, r));
+      a_at[r] = attend_copy_row(&w, k_ic(k, r));
+    }
     k_store(k, f.M, k_ic(k, r), k_fc(k, -__builtin_inf(), 1));
     k_store(k, f.L, k_ic(k, r), k_fc(k, 0, 1));
     attend_zero(&w, f.O, k_ic(k, r * (w.E + w.lanes)));
   }
   KV end = w.causal ? k_min(k, k_add(k, f.row[w.rows - 1], one), w.S) : w.S;
   f.block = k_for(k, k_ic(k, 0), k_i2(k, K_idiv, k_add(k, end, k_ic(k, KEYS - 1)), k_ic(k, KEYS)), 1);
-  attend_scores(&w, f.q, a_at, f.KT, f.block, f.P, k_ic(k, 0));
+  attend_scores(&w, w.narrow ? f.Q : f.q, a_at, f.KT, f.block, f.P, k_ic(k, 0));
   KV r = k_for(k, k_ic(k, 0), k_ic(k, w.rows), 1);
   softmax_row(&w, &f, r);
   k_end(k);

@@ -9,7 +9,7 @@ typedef struct Attend {
   Lower *lo;
   Kernel *k;
   const Node *n;
-  bool causal;
+  bool causal, narrow; /* narrow: bf16 */
   double scale;
   int lanes, rows;
   int64_t E;        /* head size, always known at build time */
@@ -28,4 +28,10 @@ void attend_scores(Attend *w, int a_buf, const KV *a_at, int packed, KV block, i
 /* For every run of columns of a head, wide ones first: body(e0, vectors, valid lanes or 0). */
 void attend_columns(Attend *w, void (*body)(Attend *w, KV e0, int nv, KV count, void *ctx), void *ctx);
 void attend_zero(Attend *w, int buf, KV at); /* E elements */
+/* Where q, k, v and o are bf16: what is read often or added up is a copy in f32. Scratch for so many rows of E elements (and a
+ * vector's slack each), or -1; a row to it and back, rounded. */
+int attend_copy(Attend *w, const char *name, int64_t rows);
+KV attend_copy_row(Attend *w, KV row); /* its element index */
+void attend_widen(Attend *w, int from, KV at, int copy, KV row);
+void attend_narrow(Attend *w, int copy, KV row, int to, KV at);
 #endif

@@ -9,9 +9,18 @@ typedef struct Backward {
   int KT, VT, P, S, D;       /* packed keys and values; P and dS of a block pair, row-major; D of 64 rows */
   KV q0, key0, qend, kend;   /* first row and key of the pair; their ends, clamped to T and S */
   KV i0;                     /* of a tile */
+  int Q, DO, dQ, dK, dV;     /* copies in f32 where all is bf16: of the block's queries, of all keys */
   int acc_buf, b_buf, a_buf; /* a product's sides: out += A * B */
   bool by_keys;
 } Backward;
+
+/* Rows as the products see them: of q, do and dq, of dk and dv. */
+static KV row_q(Attend *w, const Backward *f, KV i) {
+  return w->narrow ? attend_copy_row(w, k_sub(w->k, i, f->q0)) : attend_q(w, i);
+}
+static KV row_k(Attend *w, KV j) {
+  return w->narrow ? attend_copy_row(w, j) : attend_k(w, j);
+}
 
 static void row_dot(Attend *w, Backward *f, KV i) { /* D[i - q0] = sum over e of do * o, 64 lanes */
   Kernel *k = w->k;
@@ -54,14 +63,13 @@ static void product(Attend *w, KV e0, int nv, KV count, void *ctx) {
   Kernel *k = w->k;
   KV acc[TILE_MAX], at[TILE_ROWS], heads = f->by_keys ? w->H : w->G;
   KV end = f->by_keys ? f->kend : f->qend, base = f->by_keys ? f->key0 : f->q0;
-  Tile t = {
-      w->rows, nv, w->lanes, f->a_buf, f->b_buf, {0}, k_ic(k, f->by_keys ? KEYS : 1), 0, k_mul(k, heads, k_ic(k, w->E)),
-      count};
-  t.b = k_add(k, f->by_keys ? attend_q(w, f->q0) : attend_k(w, f->key0), e0);
+  KV step = f->by_keys && w->narrow ? attend_copy_row(w, k_ic(k, 1)) : k_mul(k, heads, k_ic(k, w->E));
+  Tile t = {w->rows, nv, w->lanes, f->a_buf, f->b_buf, {0}, k_ic(k, f->by_keys ? KEYS : 1), 0, step, count};
+  t.b = k_add(k, f->by_keys ? row_q(w, f, f->q0) : attend_k(w, f->key0), e0);
   for (int r = 0; r < w->rows; r++) {
     KV i = k_min(k, k_add(k, f->i0, k_ic(k, r)), k_sub(k, end, k_ic(k, 1))), in = k_sub(k, i, base);
     t.a[r] = f->by_keys ? in : k_mul(k, in, k_ic(k, KEYS));
-    at[r] = k_add(k, f->by_keys ? attend_k(w, i) : attend_q(w, i), e0);
+    at[r] = k_add(k, f->by_keys ? row_k(w, i) : row_q(w, f, i), e0);
   }
   for (int r = 0; r < w->rows; r++)
     for (int v = 0; v < nv; v++) {
@@ -88,10 +96,33 @@ static void advance(Attend *w, Backward *f, bool by_keys, int out, int a_buf, in
   k_end(k);
 }
 
-static void zero_rows(Attend *w, int buf, KV lo, KV hi, bool keys) {
+static void zero_rows(Attend *w, const Backward *f, int buf, KV lo, KV hi, bool keys) {
   Kernel *k = w->k;
   KV i = k_for(k, lo, hi, 1);
-  attend_zero(w, buf, keys ? attend_k(w, i) : attend_q(w, i));
+  attend_zero(w, buf, keys ? row_k(w, i) : row_q(w, f, i));
+  k_end(k);
+}
+
+static void copy_queries(Attend *w, const Backward *f) {
+  Kernel *k = w->k;
+  KV i = k_for(k, f->q0, f->qend, 1), row = k_sub(k, i, f->q0);
+  attend_widen(w, f->q, attend_q(w, i), f->Q, row);
+  attend_widen(w, f->dout, attend_q(w, i), f->DO, row);
+  k_end(k);
+}
+
+static void round_queries(Attend *w, const Backward *f) {
+  Kernel *k = w->k;
+  KV i = k_for(k, f->q0, f->qend, 1);
+  attend_narrow(w, f->dQ, k_sub(k, i, f->q0), f->dq, attend_q(w, i));
+  k_end(k);
+}
+
+static void round_keys(Attend *w, const Backward *f) {
+  Kernel *k = w->k;
+  KV j = k_for(k, k_ic(k, 0), w->S, 1);
+  attend_narrow(w, f->dK, j, f->dk, attend_k(w, j));
+  attend_narrow(w, f->dV, j, f->dv, attend_k(w, j));
   k_end(k);
 }
 
@@ -99,18 +130,19 @@ static void block_pair(Attend *w, Backward *f, KV block) {
   Kernel *k = w->k;
   f->key0 = k_mul(k, block, k_ic(k, KEYS));
   f->kend = k_min(k, k_add(k, f->key0, k_ic(k, KEYS)), w->S);
-  KV at[TILE_ROWS], i0 = k_for(k, f->q0, f->qend, w->rows), last = k_sub(k, w->T, k_ic(k, 1));
+  KV at[TILE_ROWS], i0 = k_for(k, f->q0, f->qend, w->rows), last = k_sub(k, w->narrow ? f->qend : w->T, k_ic(k, 1));
+  int q = w->narrow ? f->Q : f->q, dout = w->narrow ? f->DO : f->dout;
   KV out = k_mul(k, k_sub(k, i0, f->q0), k_ic(k, KEYS));
-  for (int r = 0; r < w->rows; r++) at[r] = attend_q(w, k_min(k, k_add(k, i0, k_ic(k, r)), last));
-  attend_scores(w, f->q, at, f->KT, block, f->P, out);
-  attend_scores(w, f->dout, at, f->VT, block, f->S, out);
+  for (int r = 0; r < w->rows; r++) at[r] = row_q(w, f, k_min(k, k_add(k, i0, k_ic(k, r)), last));
+  attend_scores(w, q, at, f->KT, block, f->P, out);
+  attend_scores(w, dout, at, f->VT, block, f->S, out);
   k_end(k);
   KV r = k_for(k, k_ic(k, 0), k_sub(k, f->qend, f->q0), 1);
   probabilities(w, f, r);
   k_end(k);
-  advance(w, f, true, f->dv, f->P, f->dout);
-  advance(w, f, true, f->dk, f->S, f->q);
-  advance(w, f, false, f->dq, f->S, f->kbuf);
+  advance(w, f, true, w->narrow ? f->dV : f->dv, f->P, dout);
+  advance(w, f, true, w->narrow ? f->dK : f->dk, f->S, q);
+  advance(w, f, false, w->narrow ? f->dQ : f->dq, f->S, f->kbuf);
 }
 
 bool lower_attend_grad(Lower *lo) {
@@ -136,19 +168,22 @@ bool lower_attend_grad(Lower *lo) {
   f.P = k_scratch(k, "P", DT_f32, (KEYS + TILE_ROWS) * KEYS);
   f.S = k_scratch(k, "dS", DT_f32, (KEYS + TILE_ROWS) * KEYS);
   f.D = k_scratch(k, "D", DT_f32, KEYS);
+  f.Q = attend_copy(&w, "Q", KEYS), f.DO = attend_copy(&w, "dO", KEYS), f.dQ = attend_copy(&w, "dQ", KEYS);
+  f.dK = attend_copy(&w, "dK", keys.dim[1].n), f.dV = attend_copy(&w, "dV", keys.dim[1].n);
   KV from, to, group = k_i2(k, K_idiv, w.H, w.G);
   lower_share(k, k_mul(k, w.B, w.G), 1, &from, &to);
   KV u = k_for(k, from, to, 1);
   w.b = k_i2(k, K_idiv, u, w.G), w.g = k_i2(k, K_imod, u, w.G);
   attend_pack(&w, f.kbuf, f.KT);
   attend_pack(&w, f.v, f.VT);
-  zero_rows(&w, f.dk, k_ic(k, 0), w.S, true);
-  zero_rows(&w, f.dv, k_ic(k, 0), w.S, true);
+  zero_rows(&w, &f, w.narrow ? f.dK : f.dk, k_ic(k, 0), w.S, true);
+  zero_rows(&w, &f, w.narrow ? f.dV : f.dv, k_ic(k, 0), w.S, true);
   KV hr = k_for(k, k_ic(k, 0), group, 1);
   w.h = k_add(k, k_mul(k, w.g, group), hr);
   f.q0 = k_for(k, k_ic(k, 0), w.T, KEYS);
   f.qend = k_min(k, k_add(k, f.q0, k_ic(k, KEYS)), w.T);
-  zero_rows(&w, f.dq, f.q0, f.qend, false);
+  zero_rows(&w, &f, w.narrow ? f.dQ : f.dq, f.q0, f.qend, false);
+  if (w.narrow) copy_queries(&w, &f);
   KV i = k_for(k, f.q0, f.qend, 1);
   row_dot(&w, &f, i);
   k_end(k);
@@ -156,8 +191,10 @@ bool lower_attend_grad(Lower *lo) {
   KV block = k_for(k, k_ic(k, 0), k_i2(k, K_idiv, k_add(k, end, k_ic(k, KEYS - 1)), k_ic(k, KEYS)), 1);
   block_pair(&w, &f, block);
   k_end(k);
+  if (w.narrow) round_queries(&w, &f);
   k_end(k);
   k_end(k);
+  if (w.narrow) round_keys(&w, &f);
   k_end(k);
   return true;
 }

@@ -79,7 +79,7 @@ static void block(Column *w) {
     KV out[MAX_OUTPUTS], count = left(w, j);
     cursor_begin(c, lanes, count);
     c->idx[c->vgroup] = k_add(k, w->from, k_ic(k, j * lanes));
-    for (int s = 0; s < w->n; s++) cursor_set(c, w->sum[s], total[s * NV + j]);
+    for (int s = 0; s < w->n; s++) cursor_set(c, w->sum[s], lower_rounded(c->lo, w->sum[s], total[s * NV + j]));
     for (int i = 0; i < g->noutputs; i++) out[i] = cursor_value(c, g->outputs[i].val);
     for (int i = 0; i < g->noutputs; i++) cursor_store(c, i, out[i]);
   }

@@ -70,6 +70,10 @@ KV lower_math(Kernel *k, const char *text, const KV *args, int lanes) {
   return v[e->n - 1];
 }
 
+KV lower_rounded(Lower *lo, Val v, KV x) {
+  return val_type(lo->g, v).dt == DT_bf16 ? k_f(lo->k, K_tobf16, x, 0, 0) : x;
+}
+
 /* ---- cursor */
 
 Cursor cursor_new(Lower *lo, const Space *s, int vgroup) {
@@ -229,7 +233,7 @@ static KV emit(Cursor *c, Val v, bool full) {
   if (info->ew) {
     KV a[3] = {0};
     for (int i = 0; i < n->nargs; i++) a[i] = wide(c, n->args[i], full);
-    return lower_math(k, info->value, a, lanes);
+    return lower_rounded(c->lo, v, lower_math(k, info->value, a, lanes));
   }
   if ((n->op == OP_gather || n->op == OP_valid || n->op == OP_onehot) && lanes > 1 &&
       cursor_is_full(c, n->args[n->nargs - 1]))
@@ -239,7 +243,9 @@ static KV emit(Cursor *c, Val v, bool full) {
   case OP_cast: {
     DType from = val_type(g, n->args[0]).dt, to = val_type(g, v).dt;
     KV x = wide(c, n->args[0], full);
-    return from == to ? x : k_f(k, to == DT_i32 ? K_toint : K_tofloat, x, 0, 0); /* i32 go by their bits */
+    if (from == to) return x;
+    if (to == DT_i32) return k_f(k, K_toint, x, 0, 0); /* i32 go by their bits */
+    return lower_rounded(c->lo, v, from == DT_i32 ? k_f(k, K_tofloat, x, 0, 0) : x);
   }
   case OP_stop:
   case OP_transpose:

@@ -28,8 +28,9 @@ static void turn(Rope *w, KV e, int lanes) {
   if (w->inverse) s = k_f(k, K_fneg, s, 0, 0);
   KV y1 = k_f(k, K_fsub, k_f(k, K_fmul, x1, c, 0), k_f(k, K_fmul, x2, s, 0), 0);
   KV y2 = k_f(k, K_fadd, k_f(k, K_fmul, x2, c, 0), k_f(k, K_fmul, x1, s, 0), 0);
-  k_store_s(k, w->out, p1, y1, step);
-  k_store_s(k, w->out, p2, y2, step);
+  Val y = w->lo->g->nodes[0].res;
+  k_store_s(k, w->out, p1, lower_rounded(w->lo, y, y1), step);
+  k_store_s(k, w->out, p2, lower_rounded(w->lo, y, y2), step);
 }
 
 bool lower_rope(Lower *lo) {

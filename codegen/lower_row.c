@@ -49,7 +49,8 @@ static void reduce_level(Cursor *c, Walk *w, KV cols) {
     for (int j = 0; j < nv; j++) w->acc[r][j] = k_result(k, loop, r * nv + j);
   int64_t a, b;
   if (!(k_const(k, cols, &a) && k_const(k, whole, &b) && a == b)) fold(c, w, whole, k_sub(k, cols, whole));
-  for (int r = 0; r < w->n; r++) cursor_set(c, w->red[r], lower_tree(k, w->acc[r], nv, lanes, w->max[r]));
+  for (int r = 0; r < w->n; r++)
+    cursor_set(c, w->red[r], lower_rounded(c->lo, w->red[r], lower_tree(k, w->acc[r], nv, lanes, w->max[r])));
 }
 
 static void one_row(Cursor *c, KV cols) {

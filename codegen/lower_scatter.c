@@ -7,12 +7,14 @@ static void add_columns(Lower *lo, KV row, KV update, KV from, KV to, int upd, i
   int lanes = lo->t->lanes;
   KV whole = k_add(k, from, k_mul(k, k_i2(k, K_idiv, k_sub(k, to, from), k_ic(k, lanes)), k_ic(k, lanes)));
   KV i = k_for(k, from, whole, lanes), at = k_add(k, row, i);
-  k_store(k, out, at, k_f(k, K_fadd, k_load(k, out, at, lanes), k_load(k, upd, k_add(k, update, i), lanes), 0));
+  KV sum = k_f(k, K_fadd, k_load(k, out, at, lanes), k_load(k, upd, k_add(k, update, i), lanes), 0);
+  k_store(k, out, at, lower_rounded(lo, lo->g->nodes[0].res, sum));
   k_end(k);
   KV tail = k_sub(k, to, whole), end = k_add(k, row, whole);
   k_if(k, k_i2(k, K_ilt, k_ic(k, 0), tail));
   KV x = k_load_n(k, upd, k_add(k, update, whole), tail, lanes);
-  k_store_n(k, out, end, k_f(k, K_fadd, k_load_n(k, out, end, tail, lanes), x, 0), tail);
+  x = k_f(k, K_fadd, k_load_n(k, out, end, tail, lanes), x, 0);
+  k_store_n(k, out, end, lower_rounded(lo, lo->g->nodes[0].res, x), tail);
   k_end(k);
 }
 

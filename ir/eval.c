@@ -40,6 +40,26 @@ void tensor_set(Tensor *t, EvalMode mode, int64_t i, double v) {
     ((float *)t->data)[i] = t->type.dt == DT_bf16 ? round_bf16((float)v) : (float)v;
 }
 
+void tensor_write(const Tensor *t, void *memory) {
+  int64_t n = type_elements(t->type);
+  if (t->type.dt != DT_bf16) {
+    memcpy(memory, t->data, (size_t)n * 4);
+    return;
+  }
+  const uint32_t *u = t->data; /* upper halves */
+  for (int64_t i = 0; i < n; i++) ((uint16_t *)memory)[i] = (uint16_t)(u[i] >> 16);
+}
+
+void tensor_read(Tensor *t, const void *memory) {
+  int64_t n = type_elements(t->type);
+  if (t->type.dt != DT_bf16) {
+    memcpy(t->data, memory, (size_t)n * 4);
+    return;
+  }
+  uint32_t *u = t->data;
+  for (int64_t i = 0; i < n; i++) u[i] = (uint32_t)((const uint16_t *)memory)[i] << 16;
+}
+
 /* To the nearest bf16, ties to even; the float it stands for. */
 float round_bf16(float x) {
   uint32_t u;

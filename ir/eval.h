@@ -33,4 +33,7 @@ bool graph_eval_watched(const Graph *g, EvalMode mode, const Tensor *in, const B
 Tensor tensor_new(Arena *a, Type t, EvalMode mode); /* zeroed */
 double tensor_get(const Tensor *t, EvalMode mode, int64_t i);
 void tensor_set(Tensor *t, EvalMode mode, int64_t i, double v);
+/* Between an EVAL_EXACT tensor and its elements as kernels have them in memory, type_bytes(t->type) of them. */
+void tensor_write(const Tensor *t, void *memory);
+void tensor_read(Tensor *t, const void *memory);
 #endif

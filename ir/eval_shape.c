@@ -121,6 +121,7 @@ bool eval_scatter_add(Eval *e) {
       float *to = (float *)e->out->data + index[i] * row;
       const float *from = (const float *)e->arg[2].data + i * row;
       for (int64_t k = 0; k < row; k++) to[k] = to[k] + from[k];
+      for (int64_t k = 0; k < row && t.dt == DT_bf16; k++) to[k] = round_bf16(to[k]); /* it is added to where it lies */
     }
   }
   return true;

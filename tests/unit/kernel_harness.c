@@ -92,7 +92,7 @@ static float value(uint64_t *seed, const char *region) {
 void kernels_fill(const Graph *g, int input, Tensor *t, uint64_t *seed) {
   int64_t n = type_elements(t->type);
   if (t->type.dt != DT_i32) {
-    for (int64_t i = 0; i < n; i++) ((float *)t->data)[i] = value(seed, g->name);
+    for (int64_t i = 0; i < n; i++) tensor_set(t, EVAL_EXACT, i, (double)value(seed, g->name));
     return;
   }
   IndexUse use = graph_index_use(g, g->inputs[input].val);
@@ -148,21 +148,26 @@ typedef struct Run {
 } Run;
 
 static size_t bytes_of(const Tensor *t) {
-  return (size_t)type_elements(t->type) * 4;
+  return (size_t)type_bytes(t->type);
 }
 
-static bool compare(Run *r, int o, const float *got, const char *what) {
-  const float *want = r->want[o].data;
+static bool compare(Run *r, int o, const void *memory, const char *what) {
   int64_t n = type_elements(r->want[o].type), bad = 0, first = -1;
+  Arena *a = arena_new();
+  Tensor read = tensor_new(a, r->want[o].type, EVAL_EXACT);
+  const float *want = r->want[o].data, *got = read.data;
+  tensor_read(&read, memory);
   for (int64_t i = 0; i < n; i++) {
     if (!memcmp(&got[i], &want[i], 4) || (isnan(got[i]) && isnan(want[i]))) continue;
     if (!bad++) first = i;
   }
-  if (!bad) return true;
-  text_add(r->why, "@%s, %s: output %d: %lld of %lld elements differ; element %lld is %.9g (%a), expected %.9g (%a)\n",
-           r->g->name, what, o, (long long)bad, (long long)n, (long long)first, (double)got[first], (double)got[first],
-           (double)want[first], (double)want[first]);
-  return false;
+  if (bad)
+    text_add(r->why,
+             "@%s, %s: output %d: %lld of %lld elements differ; element %lld is %.9g (%a), expected %.9g (%a)\n",
+             r->g->name, what, o, (long long)bad, (long long)n, (long long)first, (double)got[first],
+             (double)got[first], (double)want[first], (double)want[first]);
+  arena_free(a);
+  return !bad;
 }
 
 /* share[o]: the input whose buffer output o has, or -1. */
@@ -175,7 +180,7 @@ static bool run(Run *r, int threads, bool reverse, bool at_end, const int *share
   int n = snprintf(what, sizeof what, "%d threads%s%s", threads, reverse ? " in reverse" : "", at_end ? "" : ", left");
   for (int i = 0; i < g->ninputs; i++) {
     in[i] = guarded(bytes_of(&r->in[i]), at_end);
-    memcpy(in[i].data, r->in[i].data, in[i].bytes);
+    tensor_write(&r->in[i], in[i].data);
     buf[i] = in[i].data;
   }
   bool shared[MAX_ARGS] = {false};
@@ -207,7 +212,7 @@ static bool run(Run *r, int threads, bool reverse, bool at_end, const int *share
     ok = false;
   }
   sigaction(SIGSEGV, &segv, NULL), sigaction(SIGBUS, &bus, NULL);
-  for (int o = 0; ok && o < g->noutputs; o++) ok = compare(r, o, (const float *)out[o].data, what);
+  for (int o = 0; ok && o < g->noutputs; o++) ok = compare(r, o, out[o].data, what);
   for (int i = 0; i < g->ninputs; i++)
     if (!intact(&in[i])) text_add(r->why, "@%s, %s: writes around input %d\n", g->name, what, i), ok = false;
   for (int o = 0; o < g->noutputs; o++)
