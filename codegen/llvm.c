@@ -18,6 +18,7 @@ static void llvm_open(Llvm *l, const Target *t, const char *name) {
   l->b = LLVMCreateBuilderInContext(l->ctx);
   l->di = LLVMCreateDIBuilder(l->mod);
   l->f32 = LLVMFloatTypeInContext(l->ctx);
+  l->bf16 = LLVMBFloatTypeInContext(l->ctx);
   l->i1 = LLVMInt1TypeInContext(l->ctx);
   l->i8 = LLVMInt8TypeInContext(l->ctx);
   l->i16 = LLVMInt16TypeInContext(l->ctx);

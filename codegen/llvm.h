@@ -13,7 +13,7 @@ typedef struct Llvm {
   LLVMDIBuilderRef di;
   LLVMMetadataRef cu;
   const Target *target;
-  LLVMTypeRef f32, i1, i8, i16, i32, i64, ptr, nothing;
+  LLVMTypeRef f32, bf16, i1, i8, i16, i32, i64, ptr, nothing;
   LLVMTypeRef kernel_type; /* KernelFn of include/ink/program.h */
 } Llvm;
 

@@ -212,6 +212,59 @@ static LLVMValueRef nearest_half(Emit *e, LLVMValueRef x, int lanes) {
   return from_bits(e, u, lanes);
 }
 
+/* x where `keep`, else a zero of its sign. */
+static LLVMValueRef or_zero(Emit *e, LLVMValueRef keep, LLVMValueRef x, int lanes) {
+  Llvm *l = e->l;
+  LLVMValueRef bits = LLVMBuildSelect(l->b, keep, iconst(l, 0xffffffffu, lanes), iconst(l, 0x80000000u, lanes), "");
+  return from_bits(e, LLVMBuildAnd(l->b, to_bits(e, x, lanes), bits, ""), lanes);
+}
+
+static LLVMValueRef not_below(Emit *e, LLVMValueRef x, double limit, int lanes) {
+  Llvm *l = e->l;
+  LLVMTypeRef ft = vec(l->f32, lanes);
+  LLVMValueRef size = intrinsic(l, "llvm.fabs", &ft, 1, &x, 1);
+  return LLVMBuildFCmp(l->b, LLVMRealUGE, size, fconst(l, limit, lanes), "");
+}
+
+/* The instruction takes subnormals for zeros by itself; without it they leave here. */
+static LLVMValueRef pair(Emit *e, LLVMValueRef low, LLVMValueRef high, int lanes) {
+  Llvm *l = e->l;
+  if (!l->target->dpbf16) {
+    low = or_zero(e, not_below(e, low, 0x1p-126, lanes), low, lanes);
+    high = or_zero(e, not_below(e, high, 0x1p-126, lanes), high, lanes);
+  }
+  low = LLVMBuildLShr(l->b, to_bits(e, low, lanes), iconst(l, 16, lanes), "");
+  high = LLVMBuildAnd(l->b, to_bits(e, high, lanes), iconst(l, 0xffff0000u, lanes), "");
+  return from_bits(e, LLVMBuildOr(l->b, low, high, ""), lanes);
+}
+
+static LLVMValueRef half_of(Emit *e, LLVMValueRef pair, bool high, int lanes) {
+  Llvm *l = e->l;
+  LLVMValueRef u = to_bits(e, pair, lanes);
+  u = high ? LLVMBuildAnd(l->b, u, iconst(l, 0xffff0000u, lanes), "") : LLVMBuildShl(l->b, u, iconst(l, 16, lanes), "");
+  return from_bits(e, u, lanes);
+}
+
+static LLVMValueRef dot_pairs(Emit *e, LLVMValueRef a, LLVMValueRef b, LLVMValueRef sum, int lanes) {
+  static const char *const names[] = {"llvm.x86.avx512bf16.dpbf16ps.128", "llvm.x86.avx512bf16.dpbf16ps.256",
+                                      "llvm.x86.avx512bf16.dpbf16ps.512"};
+  Llvm *l = e->l;
+  if (l->target->dpbf16 && (lanes == 4 || lanes == 8 || lanes == 16)) {
+    LLVMTypeRef pairs = vec(l->bf16, 2 * lanes);
+    a = LLVMBuildBitCast(l->b, a, pairs, ""), b = LLVMBuildBitCast(l->b, b, pairs, "");
+    return intrinsic(l, names[lanes / 8], NULL, 0, (LLVMValueRef[]){sum, a, b}, 3);
+  }
+  LLVMTypeRef ft = vec(l->f32, lanes);
+  LLVMValueRef far = fconst(l, 0x1p64, lanes);
+  for (int high = 1; high >= 0; high--) { /* each step once more, 2^64 times as large: did it become subnormal? */
+    LLVMValueRef x = half_of(e, a, high, lanes), y = half_of(e, b, high, lanes);
+    LLVMValueRef r = intrinsic(l, "llvm.fma", &ft, 1, (LLVMValueRef[]){x, y, sum}, 3);
+    LLVMValueRef again[] = {LLVMBuildFMul(l->b, x, far, ""), y, LLVMBuildFMul(l->b, sum, far, "")};
+    sum = or_zero(e, not_below(e, intrinsic(l, "llvm.fma", &ft, 1, again, 3), 0x1p-62, lanes), r, lanes);
+  }
+  return sum;
+}
+
 static void emit_ins(Emit *e, uint32_t n) {
   Llvm *l = e->l;
   const KIns *i = &e->k->ins[n];
@@ -329,6 +382,8 @@ static void emit_ins(Emit *e, uint32_t n) {
     break;
   }
   case K_tobf16: r = nearest_half(e, A, lanes); break;
+  case K_pair: r = pair(e, A, B, lanes); break;
+  case K_dpbf16: r = dot_pairs(e, A, B, C, lanes); break;
   case K_tofloat: r = LLVMBuildSIToFP(b, to_bits(e, A, lanes), ft, ""); break;
   case K_toint: {
     LLVMValueRef x = intrinsic(l, "llvm.rint", &ft, 1, &A, 1);

@@ -17,7 +17,9 @@
  *
  * C, in scratch, is [panels of N][panels of M][MR][NR]. Canonical order: past 4096 k the chain restarts and partial results
  * are added in order: C is then folded into a second block T after every 4096. Edges: rows past the end are not stored;
- * columns are masked. */
+ * columns are masked.
+ *
+ * Operands of bf16 are packed by pairs of k, side by side in the place of one f32: a step of the tile is two k. */
 #include "codegen/lower_tile.h"
 #include "codegen/schedule.h"
 #include "ir/rule.h"
@@ -52,6 +54,8 @@ typedef struct Contract {
   int mr, nv, lanes, nr, mc, nc, mb, kc;
   int columns;    /* the run of N that is walked along the lanes; -1: none, a tile has one column */
   bool one_run;   /* all of K is one run of KC: C is a single tile */
+  int pair;       /* k in a step: 2 for operands of bf16, else 1 */
+  bool odd;       /* the last pair may have one k alone */
   int A, B, C, T; /* scratch */
 } Contract;
 
@@ -142,6 +146,12 @@ typedef struct Pack {
   int buf, r; /* panel width */
 } Pack;
 
+/* Steps from k0 to k. */
+static KV steps_to(const Contract *w, KV k0, KV k) {
+  KV n = k_sub(w->k, k, k0);
+  return w->pair == 1 ? n : k_i2(w->k, K_idiv, k_add(w->k, n, k_ic(w->k, 1)), k_ic(w->k, 2));
+}
+
 static void pack_at(Pack *p, KV x, KV kk) {
   Contract *w = p->w;
   Cursor *c = &p->o->c;
@@ -150,6 +160,24 @@ static void pack_at(Pack *p, KV x, KV kk) {
   else if (!p->is_b)
     set_flat(w->k, c, p->letters, p->nletters, &w->M, x);
   set_flat(w->k, c, p->letters, p->nletters, &w->K, kk);
+}
+
+static KV value_at(Pack *p, KV x, KV kk, int lanes, KV count) {
+  Cursor *c = &p->o->c;
+  cursor_rows_reset(c);
+  cursor_begin(c, lanes, count);
+  pack_at(p, x, kk);
+  return cursor_value(c, p->o->v);
+}
+
+/* What a step takes from lanes along x: the operand at kk, with the one at the next k where they go in pairs. */
+static KV step_at(Pack *p, KV x, KV kk, int lanes, KV count) {
+  Kernel *k = p->w->k;
+  KV v = value_at(p, x, kk, lanes, count), next, last = k_sub(k, p->k1, k_ic(k, 1));
+  if (p->w->pair == 1) return v;
+  next = value_at(p, x, p->w->odd ? k_min(k, k_add(k, kk, k_ic(k, 1)), last) : k_add(k, kk, k_ic(k, 1)), lanes, count);
+  if (p->w->odd) next = k_keep_n(k, next, k_mul(k, k_sub(k, last, kk), k_ic(k, lanes)), 0);
+  return k_f(k, K_pair, v, next, 0);
 }
 
 static int group_of(const Operand *o, const char *letters, int n, char first) {
@@ -175,20 +203,18 @@ static void pack_along_x(Pack *p) {
   enum { ROWS = 8 };
   Kernel *k = p->w->k;
   int lanes = p->w->lanes, r = p->r, over = (r + lanes - 1) / lanes * lanes - r; /* lanes loaded beyond a panel */
-  Cursor *c = &p->o->c;
-  KV n = k_sub(k, p->x1, p->x0), zero = k_ic(k, 0), size = k_mul(k, k_sub(k, p->k1, p->k0), k_ic(k, r));
+  KV n = k_sub(k, p->x1, p->x0), zero = k_ic(k, 0), size = k_mul(k, steps_to(p->w, p->k0, p->k1), k_ic(k, r));
   KV whole = k_i2(k, K_idiv, over ? k_i2(k, K_imax, k_sub(k, n, k_ic(k, over)), zero) : n, k_ic(k, r));
   KV kb = k_for(k, p->k0, p->k1, ROWS), ke = k_min(k, k_add(k, kb, k_ic(k, ROWS)), p->k1);
   for (int masked = 0; masked < 2; masked++) {
     KV panel = k_for(k, masked ? whole : zero, masked ? panels(k, n, r) : whole, 1);
-    KV x = k_add(k, p->x0, k_mul(k, panel, k_ic(k, r))), base = k_mul(k, panel, size), kk = k_for(k, kb, ke, 1);
-    KV at = k_add(k, base, k_mul(k, k_sub(k, kk, p->k0), k_ic(k, r)));
+    KV x = k_add(k, p->x0, k_mul(k, panel, k_ic(k, r))), base = k_mul(k, panel, size),
+       kk = k_for(k, kb, ke, p->w->pair);
+    KV at = k_add(k, base, k_mul(k, steps_to(p->w, p->k0, kk), k_ic(k, r)));
     for (int j = 0; j < r; j += lanes) {
       KV xj = k_add(k, x, k_ic(k, j));
-      cursor_rows_reset(c);
-      cursor_begin(c, lanes, masked ? k_sub(k, p->x1, xj) : 0);
-      pack_at(p, xj, kk);
-      store_first(k, p->buf, k_add(k, at, k_ic(k, j)), cursor_value(c, p->o->v), r - j < lanes ? r - j : lanes);
+      KV v = step_at(p, xj, kk, lanes, masked ? k_sub(k, p->x1, xj) : 0);
+      store_first(k, p->buf, k_add(k, at, k_ic(k, j)), v, r - j < lanes ? r - j : lanes);
     }
     k_end(k);
     k_end(k);
@@ -200,8 +226,7 @@ static void pack_along_x(Pack *p) {
  * what is stored next: the next k, the panel that is packed next, or the slack behind the last. */
 static void pack_along_k(Pack *p, KV panel, KV x) {
   Kernel *k = p->w->k;
-  int lanes = p->w->lanes;
-  Cursor *c = &p->o->c;
+  int lanes = p->w->lanes, pair = p->w->pair;
   KV whole = k_add(k, p->k0, k_mul(k, k_i2(k, K_idiv, k_sub(k, p->k1, p->k0), k_ic(k, lanes)), k_ic(k, lanes)));
   KV end = k_sub(k, p->x1, k_ic(k, 1));
   int64_t a;
@@ -215,7 +240,7 @@ static void pack_along_k(Pack *p, KV panel, KV x) {
     } else {
       kk = k_for(k, p->k0, whole, lanes);
     }
-    KV at = k_add(k, panel, k_mul(k, k_sub(k, kk, p->k0), k_ic(k, p->r)));
+    KV at = k_add(k, panel, k_mul(k, steps_to(p->w, p->k0, kk), k_ic(k, p->r)));
     KV v[TILE_VECTORS][KIR_LANES];
     int groups = (p->r + lanes - 1) / lanes, done = 0;
     for (int q = 0; q < groups; q++) {
@@ -224,15 +249,16 @@ static void pack_along_k(Pack *p, KV panel, KV x) {
           v[q][i] = v[q][0];
           continue;
         }
-        cursor_rows_reset(c);
-        cursor_begin(c, lanes, count);
-        pack_at(p, k_min(k, k_add(k, x, k_ic(k, q * lanes + i)), end), kk);
-        v[q][i] = cursor_value(c, p->o->v);
+        v[q][i] = value_at(p, k_min(k, k_add(k, x, k_ic(k, q * lanes + i)), end), kk, lanes, count);
+        if (tail && p->w->odd && pair > 1) v[q][i] = k_keep_n(k, v[q][i], count, 0);
       }
       tile_transpose(k, v[q], lanes);
       if (q + 1 < groups && p->r % lanes) continue; /* stores that spill come in order of their places */
-      for (int i = 0; i < lanes; i++)
-        for (int s = done; s <= q; s++) k_store(k, p->buf, k_add(k, at, k_ic(k, i * p->r + s * lanes)), v[s][i]);
+      for (int i = 0; i < lanes; i += pair)
+        for (int s = done; s <= q; s++) {
+          KV step = pair > 1 ? k_f(k, K_pair, v[s][i], v[s][i + 1], 0) : v[s][i];
+          k_store(k, p->buf, k_add(k, at, k_ic(k, i / pair * p->r + s * lanes)), step);
+        }
       done = q + 1;
     }
     k_end(k);
@@ -242,13 +268,10 @@ static void pack_along_k(Pack *p, KV panel, KV x) {
 /* Any layout: element by element. */
 static void pack_scalar(Pack *p, KV panel, KV x) {
   Kernel *k = p->w->k;
-  Cursor *c = &p->o->c;
-  KV loop = k_for(k, p->k0, p->k1, 1), end = k_sub(k, p->x1, k_ic(k, 1));
-  KV at = k_add(k, panel, k_mul(k, k_sub(k, loop, p->k0), k_ic(k, p->r)));
+  KV loop = k_for(k, p->k0, p->k1, p->w->pair), end = k_sub(k, p->x1, k_ic(k, 1));
+  KV at = k_add(k, panel, k_mul(k, steps_to(p->w, p->k0, loop), k_ic(k, p->r)));
   KV j = k_for(k, k_ic(k, 0), k_ic(k, p->r), 1);
-  cursor_rows_reset(c);
-  pack_at(p, k_min(k, k_add(k, x, j), end), loop);
-  k_store(k, p->buf, k_add(k, at, j), cursor_value(c, p->o->v));
+  k_store(k, p->buf, k_add(k, at, j), step_at(p, k_min(k, k_add(k, x, j), end), loop, 1, 0));
   k_end(k);
   k_end(k);
 }
@@ -270,7 +293,7 @@ static void pack(Pack *p) {
     pack_along_x(p);
     return;
   }
-  KV size = k_mul(k, k_sub(k, p->k1, p->k0), k_ic(k, p->r));
+  KV size = k_mul(k, steps_to(w, p->k0, p->k1), k_ic(k, p->r));
   KV x = k_for(k, p->x0, p->x1, p->r);
   KV panel = k_mul(k, k_i2(k, K_idiv, k_sub(k, x, p->x0), k_ic(k, p->r)), size);
   if (k_inner)
@@ -298,8 +321,9 @@ static void advance_tile(Contract *w, Block *b, KV ap, KV bp) {
                  ? k_fc(k, 0, w->lanes)
                  : k_load(k, w->C, k_add(k, b->cell, k_ic(k, i * w->lanes)), w->lanes);
   Tile t = {w->mr, w->nv, w->lanes, w->A, w->B, {0}, k_ic(k, w->mr), bp, k_ic(k, w->nr), 0};
+  t.pairs = w->pair > 1;
   for (int i = 0; i < w->mr; i++) t.a[i] = k_add(k, ap, k_ic(k, i));
-  tile_chain(k, &t, k_ic(k, 0), k_sub(k, b->k1, b->k0), UNROLL, acc);
+  tile_chain(k, &t, k_ic(k, 0), steps_to(w, b->k0, b->k1), UNROLL, acc);
   for (int i = 0; i < w->mr * w->nv; i++) k_store(k, w->C, k_add(k, b->cell, k_ic(k, i * w->lanes)), acc[i]);
 }
 
@@ -345,7 +369,9 @@ static void walk_tile(Contract *w, Block *b, bool init) {
     if (w->columns >= 0) c->idx[c->vgroup] = n;
     cursor_begin(c, lanes, masked ? k_sub(k, b->n1, n) : 0);
     if (init) {
-      k_store(k, buf, at, cursor_value(c, w->node->args[2]));
+      KV from = cursor_value(c, w->node->args[2]); /* a chain of pairs takes subnormals for zeros */
+      if (w->pair > 1) from = lower_math(k, "abs(a) < 1.17549435e-38 ? a * 0. : a", &from, lanes);
+      k_store(k, buf, at, from);
     } else {
       cursor_rows(c);
       cursor_set(c, w->node->res, k_load(k, buf, at, lanes));
@@ -403,7 +429,7 @@ static void end_tile(Contract *w, Block *b) {
 /* One run of k, at most KC: both operands packed, every tile of the block advanced. */
 static void advance(Contract *w, Block *b) {
   Kernel *k = w->k;
-  KV depth = k_sub(k, b->k1, b->k0);
+  KV depth = steps_to(w, b->k0, b->k1);
   b->first_k = k_i2(k, K_ieq, b->k0, b->chain);
   b->last_of_chain = k_i2(k, K_ieq, b->k1, b->chain_end);
   Pack pb = {w, &w->b, w->rule.b, w->rule.nb, true, b->n0, b->n1, b->k0, b->k1, w->B, w->nr};
@@ -455,7 +481,7 @@ static int64_t round_up(int64_t n, int64_t to) {
 static void schedule(Contract *w, const Schedule *s) {
   w->lanes = w->lo->t->lanes;
   w->nv = s->nv, w->mr = s->mr, w->nr = s->nv * w->lanes;
-  w->kc = s->kc, w->mc = s->mc, w->mb = s->mb, w->nc = s->nc;
+  w->kc = s->kc * w->pair, w->mc = s->mc, w->mb = s->mb, w->nc = s->nc;
 }
 
 bool lower_contract(Lower *lo) {
@@ -494,18 +520,21 @@ bool lower_contract(Lower *lo) {
 
   int64_t bm = bound(&w.M, 0, w.M.n), bn = w.columns < 0 ? 1 : bound(&w.N, w.columns, w.columns + 1),
           bk = bound(&w.K, 0, w.K.n);
-  Schedule cut = schedule_default(lo->t, &(ContractShape){bm, bn, bk});
+  w.pair = val_type(lo->g, va).dt == DT_bf16 ? 2 : 1;
+  Schedule cut = schedule_default(lo->t, &(ContractShape){bm, bn, (bk + w.pair - 1) / w.pair});
   schedule(&w, &cut);
   w.one_run = bk <= w.kc;
   int64_t cells = w.one_run ? w.mr * w.nr : round_up(w.mb, w.mr) * w.nc;
-  w.A = k_scratch(k, "A", DT_f32, (int64_t)w.mc * w.kc + w.lanes * (w.mr + 1) + w.lanes);
-  w.B = k_scratch(k, "B", DT_f32, (int64_t)w.nc * w.kc + (int64_t)w.lanes * w.nr);
+  w.A = k_scratch(k, "A", DT_f32, (int64_t)w.mc * cut.kc + w.lanes * (w.mr + 1) + w.lanes);
+  w.B = k_scratch(k, "B", DT_f32, (int64_t)w.nc * cut.kc + (int64_t)w.lanes * w.nr);
   w.C = k_scratch(k, "C", DT_f32, cells);
   if (bk > CHAIN) w.T = k_scratch(k, "T", DT_f32, cells);
 
   w.m = k_ic(k, 1), w.kk = k_ic(k, 1);
   for (int i = 0; i < w.M.n; i++) w.m = k_mul(k, w.m, run_extent(k, &w.M, i));
   for (int i = 0; i < w.K.n; i++) w.kk = k_mul(k, w.kk, run_extent(k, &w.K, i));
+  int64_t all;
+  w.odd = !(k_const(k, w.kk, &all) && all % 2 == 0);
   w.n = w.columns < 0 ? k_ic(k, 1) : run_extent(k, &w.N, w.columns);
   Block b = {.m0 = k_ic(k, 0), .m1 = w.m, .n0 = k_ic(k, 0), .n1 = w.n};
   if (cut.by_rows)

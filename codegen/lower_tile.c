@@ -16,7 +16,8 @@ static void steps(Kernel *k, const Tile *t, KV step, KV *acc) {
   }
   for (int i = 0; i < t->rows; i++) {
     KV a = k_splat(k, k_load(k, t->a_buf, k_add(k, t->a[i], ao), 1), t->lanes);
-    for (int j = 0; j < t->nv; j++) acc[i * t->nv + j] = k_f(k, K_fma, a, b[j], acc[i * t->nv + j]);
+    for (int j = 0; j < t->nv; j++)
+      acc[i * t->nv + j] = k_f(k, t->pairs ? K_dpbf16 : K_fma, a, b[j], acc[i * t->nv + j]);
   }
 }
 

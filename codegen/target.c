@@ -133,7 +133,8 @@ bool target_resolve(Arena *a, Diags *d, const char *name, Target *out) {
     return diag_hint(d, (Span){0}, near ? arena_printf(a, "did you mean 'cpu:%s'?", near) : NULL, "unknown target '%s'",
                      name);
   }
-  out->require = level->require;
+  out->dpbf16 = has(out->features, "+avx512bf16") && has(out->features, "+avx512vl");
+  out->require = out->dpbf16 ? arena_printf(a, "%s,avx512bf16", level->require) : level->require;
   out->lanes = level->lanes;
   out->registers = level->registers;
   out->chunk = CHUNK_BYTES;

@@ -9,6 +9,7 @@ typedef struct Target {
   const char *require;                 /* features to check when a program starts: "avx2,fma" */
   int lanes;                           /* f32 lanes of a vector register */
   int registers;                       /* vector registers */
+  bool dpbf16;                         /* has vdpbf16ps, for vectors of that many lanes */
   int64_t l1, l2, l3;                  /* bytes a core may count on */
   int64_t chunk;                       /* bytes: larger row-wise values are made in parts of that; 0: none are */
   bool apart;                          /* one kernel for each op: nothing is fused */

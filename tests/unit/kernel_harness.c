@@ -84,6 +84,7 @@ static float value(uint64_t *seed, const char *region) {
   float x = (float)(int32_t)(uint32_t)(r >> 32) * 0x1p-31f; /* [-1, 1) */
   if (!strncmp(region, "special.", 8) && (r & 3) == 0) return special[(r >> 2) % LEN(special)];
   if (!strncmp(region, "rare.", 5) && (r & 2047) == 0) return special[(r >> 11) % LEN(special)];
+  if (!strncmp(region, "small.", 6)) return ldexpf(x, (int)(r >> 8 & 7) - 66); /* products around the smallest normal */
   if (!strncmp(region, "wide.", 5) || !strncmp(region, "special.", 8)) return ldexpf(x, (int)(r >> 8 & 31) - 12);
   if ((r & 63) == 0) return r & 64 ? 0.f : -0.f;
   return x * 2;
@@ -92,7 +93,8 @@ static float value(uint64_t *seed, const char *region) {
 void kernels_fill(const Graph *g, int input, Tensor *t, uint64_t *seed) {
   int64_t n = type_elements(t->type);
   if (t->type.dt != DT_i32) {
-    for (int64_t i = 0; i < n; i++) tensor_set(t, EVAL_EXACT, i, (double)value(seed, g->name));
+    bool sum = !strncmp(g->name, "small.", 6) && t->type.dt == DT_f32;
+    for (int64_t i = 0; i < n; i++) tensor_set(t, EVAL_EXACT, i, ldexp((double)value(seed, g->name), sum ? -62 : 0));
     return;
   }
   IndexUse use = graph_index_use(g, g->inputs[input].val);

@@ -33,6 +33,7 @@ int kernels_check(KernelSet *s, uint64_t seed, Text *why);
 void kernels_free(KernelSet *s);
 
 /* A region's inputs with values of every kind. Names: @special.* gets infinities, NaNs and
- * subnormals, @rare.* a few of them, @wide.* large magnitudes. */
+ * subnormals, @rare.* a few of them, @wide.* large magnitudes, @small.* products about
+ * the smallest normal and f32 sums as small. */
 void kernels_fill(const Graph *g, int input, Tensor *t, uint64_t *seed);
 #endif

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Without the instruction and with it; the widest tiles take the longest to compile. */
+enum { V3 = 1, WIDE = 2, NARROW = 4, NATIVE = 8, HALF = 16, V4 = 32, ALL = 63 };
 static const char *const targets[] = {"cpu:x86-64-v3", "cpu:x86-64-v3,lanes=16", "cpu:x86-64-v3,lanes=4",
                                       "cpu:native",    "cpu:native,lanes=8",     "cpu:x86-64-v4"};
 
@@ -24,12 +26,13 @@ static void check_on(const char *target, const char *text) {
   text_free(&why);
 }
 
-/* As in test_kernels.c: KERNEL_TARGET=cpu:... takes that one target, KERNEL_TEXT=1 prints the module. */
-static void check(Text *t) {
+/* on: bits of targets. As in test_kernels.c: KERNEL_TARGET=cpu:... takes that one target, KERNEL_TEXT=1 prints the module. */
+static void check(Text *t, int on) {
   const char *only = getenv("KERNEL_TARGET");
   if (getenv("KERNEL_TEXT")) fprintf(stderr, "%s", t->s);
   if (only) check_on(only, t->s);
-  for (int i = 0; i < LEN(targets) && !only; i++) check_on(targets[i], t->s);
+  for (int i = 0; i < LEN(targets) && !only; i++)
+    if (on >> i & 1) check_on(targets[i], t->s);
   text_free(t);
 }
 
@@ -79,7 +82,7 @@ Test(bf16, every_elementwise_op) {
                n);
     }
   }
-  check(&t);
+  check(&t, ALL);
 }
 
 static const char maps[] =
@@ -136,7 +139,7 @@ static void spaces(const char *name, const char *text) {
     add(&t, text,
         (const char *const[]){"i", number(i), "B", number(size[i].b), "T", number(size[i].t), "D", number(size[i].d),
                               NULL});
-  check(&t);
+  check(&t, ALL);
 }
 
 Test(bf16, map_regions) {
@@ -174,7 +177,7 @@ Test(bf16, attention) {
         (const char *const[]){"i", number(i), "B", number(size[i].b), "T", number(size[i].t), "S", number(size[i].s),
                               "H", number(size[i].h), "G", number(size[i].g), "E", number(size[i].e), "c",
                               number(size[i].causal), "k", size[i].kind, NULL});
-  check(&t);
+  check(&t, V3 | NARROW | NATIVE);
 }
 
 Test(bf16, scatter_add_and_rope) {
@@ -194,5 +197,125 @@ Test(bf16, scatter_add_and_rope) {
           (const char *const[]){"s", kind & 1 ? "pairs" : "half", "n", number(kind / 2), "E", number(head[i]), "h",
                                 number(head[i] / 2), NULL});
   }
-  check(&t);
+  check(&t, ALL);
+}
+
+/* ---- contractions */
+
+typedef struct Shape {
+  const char *rule, *dims; /* "m=37 n=16 k=65" */
+} Shape;
+
+static void type(Text *t, const char *dtype, const char *dims, const char *letters, size_t n) {
+  text_add(t, "%s[", dtype);
+  for (size_t i = 0; i < n; i++) {
+    char key[3] = {letters[i], '=', 0};
+    const char *at = strstr(dims, key);
+    cr_assert(at != NULL);
+    text_add(t, "%s%d", i ? ", " : "", atoi(at + 2));
+  }
+  text_add(t, "]");
+}
+
+enum Kind { PLAIN, ROUNDED, CAST, GATED, FROM, STATE, BIAS, KINDS };
+static const char *const kinds[] = {"plain", "rounded", "rare.cast", "gated", "from", "state", "bias"};
+
+/* PLAIN: the f32 result. ROUNDED: as an activation, and used once more. CAST: of f32, transposed, while packing. GATED: of bf16
+ * by way of f32. FROM, STATE: into f32. BIAS: an epilogue that stores both. */
+static void contract(Text *t, int number, Shape s, int kind) {
+  const char *a = s.rule, *b = strchr(a, ',') + 1, *out = strchr(b, '>') + 1;
+  size_t na = (size_t)(b - a - 1), nb = (size_t)(out - b - 2), no = strlen(out);
+  char ra[8] = {0}, rb[8] = {0};
+  for (size_t i = 0; i < na; i++) ra[i] = kind == CAST ? a[na - 1 - i] : a[i];
+  for (size_t i = 0; i < nb; i++) rb[i] = kind == CAST ? b[nb - 1 - i] : b[i];
+#define TYPE(dtype, letters, n, ...) (text_add(t, __VA_ARGS__), type(t, dtype, s.dims, letters, n))
+  text_add(t, "region contract @%s.%d(", kinds[kind], number);
+  TYPE(kind == CAST ? "f32" : "bf16", ra, na, "%%a: "), text_add(t, " data");
+  TYPE(kind == CAST ? "f32" : "bf16", rb, nb, ", %%b: "), text_add(t, " data");
+  if (kind == FROM || kind == STATE) TYPE("f32", out, no, ", %%g: "), text_add(t, " state");
+  if (kind == BIAS) TYPE("f32", out + no - 1, 1, ", %%d: "), text_add(t, " data");
+  if (kind == GATED) TYPE("bf16", ra, na, ", %%u: "), text_add(t, " data");
+  text_add(t, ") {\n");
+  const char *va = "a", *vb = "b";
+  if (kind == CAST) {
+    TYPE("bf16", ra, na, "  %%ca = cast %%a : "), TYPE("bf16", rb, nb, "\n  %%cb = cast %%b : ");
+    text_add(t, "\n  %%ta = transpose %%ca {perm=[");
+    for (size_t i = 0; i < na; i++) text_add(t, "%s%zu", i ? ", " : "", na - 1 - i);
+    TYPE("bf16", a, na, "]} : "), text_add(t, "\n  %%tb = transpose %%cb {perm=[");
+    for (size_t i = 0; i < nb; i++) text_add(t, "%s%zu", i ? ", " : "", nb - 1 - i);
+    TYPE("bf16", b, nb, "]} : "), text_add(t, "\n");
+    va = "ta", vb = "tb";
+  }
+  if (kind == GATED) {
+    TYPE("f32", a, na, "  %%fa = cast %%a : "), TYPE("f32", a, na, "\n  %%s = sigmoid %%fa : ");
+    TYPE("f32", a, na, "\n  %%fu = cast %%u : "), TYPE("f32", a, na, "\n  %%su = mul %%s, %%fu : ");
+    TYPE("bf16", a, na, "\n  %%bs = cast %%su : "), text_add(t, "\n");
+    va = "bs";
+  }
+  TYPE("f32", out, no, "  %%1 = contract%s %%%s, %%%s%s {rule=\"%s\"} : ", kind == FROM ? "_from" : "", va, vb,
+       kind == FROM ? ", %g" : "", s.rule);
+  if (kind == PLAIN) text_add(t, "\n  return y=%%1\n}\n");
+  if (kind == CAST) TYPE("bf16", out, no, "\n  %%2 = cast %%1 : "), text_add(t, "\n  return y=%%2\n}\n");
+  if (kind == GATED || kind == FROM) text_add(t, "\n  return %s=%%1\n}\n", kind == FROM ? "g" : "y");
+  if (kind == STATE) TYPE("f32", out, no, "\n  %%2 = add %%g, %%1 : "), text_add(t, "\n  return g=%%2\n}\n");
+  if (kind == ROUNDED || kind == BIAS) {
+    TYPE("bf16", out, no, "\n  %%2 = cast %%1 : "), TYPE("f32", out, no, "\n  %%3 = cast %%2 : ");
+    if (kind == BIAS) TYPE("f32", out, no, "\n  %%4 = broadcast %%d {axes=[%zu]} : ", no - 1);
+    TYPE("f32", out, no, kind == BIAS ? "\n  %%5 = add %%3, %%4 : " : "\n  %%5 = gelu %%3 : ");
+    TYPE("bf16", out, no, "\n  %%6 = cast %%5 : "), text_add(t, "\n  return y=%%6, pre=%%2\n}\n");
+  }
+#undef TYPE
+}
+
+Test(bf16, contract_rules) {
+  static const Shape small[] = {
+      {"mk,nk->mn", "m=7 n=19 k=13"},
+      {"mk,kn->mn", "m=13 n=33 k=70"},
+      {"km,kn->mn", "m=25 n=17 k=9"},
+      {"km,nk->mn", "m=6 n=16 k=8"},
+      {"nk,mk->nm", "m=40 n=5 k=21"},
+      {"mk,kn->nm", "m=11 n=23 k=5"},
+      {"km,kn->nm", "m=65 n=3 k=64"},
+      {"btd,hed->bthe", "b=2 t=7 h=3 e=5 d=12"},
+      {"bthe,dhe->btd", "b=2 t=7 h=3 e=5 d=21"},
+      {"bthd,bte->hde", "b=3 t=9 h=3 d=5 e=17"},
+      {"bmk,bkn->bmn", "b=3 m=8 k=11 n=9"},
+      {"mbk,bkn->mbn", "b=3 m=8 k=11 n=9"},
+      {"mk,nk->mn", "m=1 n=1 k=1"},
+      {"mkl,lkn->mn", "m=10 n=17 k=5 l=7"},
+      {"bhts,bshe->bthe", "b=2 t=7 h=2 e=9 s=10"},
+  };
+  Text t = begin("rules");
+  for (int i = 0; i < LEN(small); i++)
+    for (int kind = i % 3; kind < KINDS; kind += 3) contract(&t, i, small[i], kind);
+  check(&t, V3 | NARROW | NATIVE | HALF);
+}
+
+/* Around the blocks, the chain's restart and the last pair. */
+Test(bf16, contract_sizes) {
+  static const Shape large[] = {
+      {"mk,nk->mn", "m=13 n=50 k=771"},  {"mk,kn->mn", "m=7 n=33 k=4095"},  {"km,kn->mn", "m=19 n=17 k=4096"},
+      {"mk,nk->mn", "m=6 n=16 k=4097"},  {"mk,kn->mn", "m=14 n=35 k=9001"}, {"km,kn->mn", "m=37 n=5 k=9000"},
+      {"mk,nk->mn", "m=1100 n=19 k=9"},  {"km,kn->mn", "m=300 n=530 k=71"}, {"mk,nk->nm", "m=1030 n=12 k=33"},
+      {"mk,nk->mn", "m=40 n=70 k=1537"}, {"mk,kn->mn", "m=25 n=65 k=3"},
+  };
+  Text t = begin("sizes");
+  for (int i = 0; i < LEN(large); i++) contract(&t, i, large[i], i % 3 == 0 ? CAST : i % 3 == 1 ? PLAIN : STATE);
+  contract(&t, 20, (Shape){"mk,nk->mn", "m=20 n=40 k=4095"}, FROM);
+  contract(&t, 21, (Shape){"km,kn->mn", "m=130 n=40 k=1000"}, FROM);
+  check(&t, V3 | NATIVE);
+}
+
+/* Every step may become subnormal: small and special values throughout. */
+Test(bf16, contract_of_subnormals) {
+  Text t = begin("subnormals");
+  static const int ks[] = {1, 2, 3, 7, 16, 33};
+  for (int i = 0; i < LEN(ks); i++)
+    text_add(&t,
+             "region contract @small.%d(%%a: bf16[30, %d] data, %%b: bf16[40, %d] data, %%g: f32[30, 40] state) {\n"
+             "  %%1 = contract_from %%a, %%b, %%g {rule=\"mk,nk->mn\"} : f32[30, 40]\n  return g=%%1\n}\n"
+             "region contract @special.%d(%%a: bf16[30, %d] data, %%b: bf16[40, %d] data) {\n"
+             "  %%1 = contract %%a, %%b {rule=\"mk,nk->mn\"} : f32[30, 40]\n  return g=%%1\n}\n",
+             i, ks[i], ks[i], i, ks[i], ks[i]);
+  check(&t, ALL);
 }
