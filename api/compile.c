@@ -171,10 +171,10 @@ static ink_status finish(ink_context *c, Compile *compile, bool ok) {
 static bool link_spec(ink_context *c, Compile *compile, const ink_linker *from, const char *path) {
   ink_linker l = {.size = sizeof l};
   if (from && !struct_take(c, "ink_linker", &l, sizeof l, from)) return false;
-  if (!l.runtime && !(l.runtime = place_inkrt(c->arena)))
-    return diag_error(c->diags, (Span){0}, "libinkrt.a is not beside libinkstone.so: name it in ink_linker");
+  if (!target_resolve(c->arena, c->diags, compile->target_name, &compile->target)) return false;
+  if (!l.runtime && !(l.runtime = place_inkrt(c->arena, c->diags, &compile->target))) return false;
   return compile_run(compile, STAGE_OBJECT) &&
-         link_program(c->arena, c->diags, &compile->object, l.cc ? l.cc : "cc", l.runtime, path);
+         link_program(c->arena, c->diags, &compile->object, &compile->target, l.cc, l.runtime, path);
 }
 
 ink_status ink_build(ink_context *c, const ink_spec *spec, const ink_linker *linker, const char *path) {
@@ -214,8 +214,11 @@ void ink_text_free(char *text) {
 
 /* ---- models */
 
-static bool open_program(ink_context *c, const Text *object, ink_model *m) {
+static bool open_program(ink_context *c, const Target *t, const Text *object, ink_model *m) {
   Report err = {0};
+  if (!target_here(t))
+    return diag_hint(c->diags, (Span){0}, "ink_build makes programs for it",
+                     "target %s is of another architecture than this process: its code can not run here", t->name);
   if (!(m->jit = jit_load(c->diags, object))) return false;
   const unsigned char *blob = jit_symbol(m->jit, c->diags, "ink_program");
   const KernelFn *kernels = blob ? jit_symbol(m->jit, c->diags, "ink_kernels") : NULL;
@@ -241,7 +244,7 @@ ink_model *ink_compile(ink_context *c, const ink_spec *spec) {
   }
   m->context = c;
   locale_t before = locale_enter();
-  bool ok = compile_run(&compile, STAGE_OBJECT) && open_program(c, &compile.object, m);
+  bool ok = compile_run(&compile, STAGE_OBJECT) && open_program(c, &compile.target, &compile.object, m);
   locale_leave(before);
   if (finish(c, &compile, ok) == INK_OK) return m;
   ink_model_free(m);

@@ -6,7 +6,7 @@
 
 bool native_runs(const Target *t) {
   Report r = {0};
-  bool ok = machine_has(t->require, &r);
+  bool ok = target_here(t) && machine_has(t->require, &r);
   report_free(&r);
   return ok;
 }

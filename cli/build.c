@@ -8,14 +8,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-bool build_program(Compile *c, const char *path, bool quiet, bool times) {
+bool build_program(Compile *c, const char *path, const char *cc, bool quiet, bool times) {
   double start = machine_seconds(), since;
-  const char *inkrt = place_inkrt(c->arena), *cc = getenv("CC");
-  if (!inkrt)
-    return diag_error(c->diags, (Span){0}, "libinkrt.a is not where ink looks for it, ../lib/ beside its own folder");
-  if (!compile_run(c, STAGE_OBJECT)) return false;
+  if (!target_resolve(c->arena, c->diags, c->target_name, &c->target)) return false;
+  const char *inkrt = place_inkrt(c->arena, c->diags, &c->target);
+  if (!inkrt || !compile_run(c, STAGE_OBJECT)) return false;
+  if (!cc && target_here(&c->target)) cc = getenv("CC");
   since = machine_seconds();
-  if (!link_program(c->arena, c->diags, &c->object, cc && *cc ? cc : "cc", inkrt, path)) return false;
+  if (!link_program(c->arena, c->diags, &c->object, &c->target, cc && *cc ? cc : NULL, inkrt, path)) return false;
   compile_phase(c, "link", &since);
   if (quiet) return true;
   struct stat st = {0};
@@ -54,7 +54,7 @@ static int run(Args *a) {
     c.observe = print_after;
     c.observe_ctx = (void *)(uintptr_t)after;
   }
-  bool ok = build_program(&c, path, args_get(a, "--quiet") != NULL, args_get(a, "--time") != NULL);
+  bool ok = build_program(&c, path, args_get(a, "--cc"), args_get(a, "--quiet") != NULL, args_get(a, "--time") != NULL);
   if (!ok) cli_diags(c.diags);
   compile_free(&c);
   return ok ? EXIT_OK : EXIT_FAILED;
@@ -63,6 +63,8 @@ static int run(Args *a) {
 static const Option options[] = {
     COMPILE_OPTIONS,
     {"-o", "FILE", false, "the program to write"},
+    {"--cc", "COMPILER", false,
+     "the C compiler that links it (default: CC, or cc; for another architecture ARCH-linux-gnu-gcc)"},
     {"--dump-after", "PASS", false, "print the graphs after this pass"},
     {"--time", NULL, false, "show how long each phase took"},
     {"--quiet", NULL, false, "print nothing but errors"},

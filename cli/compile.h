@@ -10,15 +10,17 @@
       {"--train", "TRAIN.yaml", false,                                                                                 \
        "training specification: optimizer, schedule, batches (default: built-in values)"},                             \
       {"--set", "KEY=VALUE", true, "change the model (dims.layers=2) or a training default (lr=1e-3)"},                \
-      {"--target", "TARGET", false, "cpu:native (default), cpu:x86-64-v3 (AVX2), cpu:x86-64-v4 (AVX-512), cpu"},       \
+      {"--target", "TARGET", false,                                                                                    \
+       "cpu:native (default), cpu:x86-64-v3 (AVX2), cpu:x86-64-v4 (AVX-512), cpu:aarch64"},                            \
       {"--batch", "N", false, "sequences computed at once (default: micro_batch of the training specification)"}, {    \
     "--seq", "N", false, "sequence length (default: the training specification's, else the model's)"                   \
   }
 
 /* Reads those options. false: an error was printed. */
 bool compile_options(Compile *c, const Args *a, const char *model_path);
-/* build.c: the pipeline, then the link; prints the report unless quiet. false: diagnostics are in c->diags. */
-bool build_program(Compile *c, const char *path, bool quiet, bool times);
+/* build.c: the pipeline, then the link; prints the report unless quiet. cc: the C compiler that links, NULL: CC, or
+ * the target's own. false: diagnostics are in c->diags. */
+bool build_program(Compile *c, const char *path, const char *cc, bool quiet, bool times);
 /* What was built, for people: kernels, memory, and with `times` how long each phase took. */
 void compile_report(const Compile *c, int64_t threads, bool times, Text *out);
 #endif

@@ -107,7 +107,7 @@ static int run(Args *a) {
     cli_error("train: cannot make the folder of %s: %s", path, strerror(errno));
     return EXIT_FAILED;
   }
-  if (!build_program(&c, path, false, false)) return failed(&c);
+  if (!build_program(&c, path, NULL, false, false)) return failed(&c);
   argv[0] = strchr(path, '/') ? path : arena_printf(a->arena, "./%s", path);
   fflush(stdout);
   execv(argv[0], (char *const *)argv);

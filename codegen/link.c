@@ -1,4 +1,4 @@
-/* Object file + runtime library -> executable, by the system's C compiler as the linker driver.
+/* Object file + runtime library -> executable, by a C compiler for the target's architecture as the linker driver.
  *
  * The compiler is run by argv (no shell, so names are only names); its output is shown when it fails. The object and the
  * executable are written beside the wanted path, in a folder of their own, and the executable is renamed over it, so
@@ -58,8 +58,15 @@ static const char *read_log(Arena *a, const char *path) {
   return text;
 }
 
-static bool link_in(Arena *a, Diags *d, const Text *object, const char *cc, const char *inkrt, const char *folder,
-                    const char *path) {
+/* Names as Debian has them. */
+static const char *where_from(Arena *a, const Target *t) {
+  if (target_here(t)) return "install a C compiler, or set CC to one";
+  return arena_printf(a, "a compiler for %s links it: Debian's is in the package gcc-%s-linux-gnu; --cc names another",
+                      t->arch, strcmp(t->arch, "x86_64") ? t->arch : "x86-64");
+}
+
+static bool link_in(Arena *a, Diags *d, const Text *object, const Target *t, const char *cc, const char *inkrt,
+                    const char *folder, const char *path) {
   char *obj = arena_printf(a, "%s/program.o", folder), *out = arena_printf(a, "%s/program", folder);
   char *log = arena_printf(a, "%s/log", folder);
   if (!write_file(obj, object->s, object->n))
@@ -78,7 +85,8 @@ static bool link_in(Arena *a, Diags *d, const Text *object, const char *cc, cons
   int status = run(argv, log);
   bool ok = status == 0;
   if (status < 0)
-    diag_error(d, (Span){0}, "cannot run the C compiler '%s', which links programs: %s", cc, strerror(errno));
+    diag_hint(d, (Span){0}, where_from(a, t), "cannot run the C compiler '%s', which links programs: %s", cc,
+              strerror(errno));
   else if (status > 0)
     diag_error(d, (Span){0}, "'%s' failed to link (exit status %d):\n%s", cc, status, read_log(a, log));
   else if (rename(out, path))
@@ -89,13 +97,15 @@ static bool link_in(Arena *a, Diags *d, const Text *object, const char *cc, cons
   return ok;
 }
 
-bool link_program(Arena *a, Diags *d, const Text *object, const char *cc, const char *inkrt, const char *path) {
+bool link_program(Arena *a, Diags *d, const Text *object, const Target *t, const char *cc, const char *inkrt,
+                  const char *path) {
   struct stat st;
   if (!stat(path, &st) && S_ISDIR(st.st_mode)) return diag_error(d, (Span){0}, "%s is a folder", path);
   /* Not "-o" nor "@file": the compiler would take such a path for an option or a file of options. */
   char *folder = arena_printf(a, "%s%s.link.XXXXXX", *path == '/' ? "" : "./", path);
   if (!mkdtemp(folder)) return diag_error(d, (Span){0}, "cannot write beside %s: %s", path, strerror(errno));
-  bool ok = link_in(a, d, object, cc, inkrt, folder, path);
+  if (!cc) cc = target_here(t) ? "cc" : arena_printf(a, "%s-linux-gnu-gcc", t->arch);
+  bool ok = link_in(a, d, object, t, cc, inkrt, folder, path);
   rmdir(folder);
   return ok;
 }

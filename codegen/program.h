@@ -158,7 +158,8 @@ bool program_build(Module *m, const ProgramSpec *spec, const Target *t, const Lo
 /* ---- listing.c */
 void program_list_text(const void *blob, Text *out);
 
-/* ---- link.c. The executable `path` from an object file's bytes and the library `inkrt`, with the C compiler `cc`, run by
- * argv. Written beside `path` and renamed over it. */
-bool link_program(Arena *a, Diags *d, const Text *object, const char *cc, const char *inkrt, const char *path);
+/* ---- link.c. The executable `path` from an object file's bytes and the library `inkrt`, both for the target, with the C
+ * compiler `cc` (NULL: the one of the target's architecture), run by argv. Written beside `path` and renamed over it. */
+bool link_program(Arena *a, Diags *d, const Text *object, const Target *t, const char *cc, const char *inkrt,
+                  const char *path);
 #endif

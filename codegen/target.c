@@ -1,4 +1,5 @@
-/* Names of machines to their numbers. x86-64 levels are those of the psABI; `native` asks the machine that compiles. */
+/* Names of machines to their numbers. x86-64 levels are those of the psABI, aarch64 is every ARMv8-A with NEON; `native` asks the
+ * machine that compiles. A target of another architecture is compiled for as any other; only running it needs another machine. */
 #include "codegen/codegen.h"
 #include <errno.h>
 #include <llvm-c/Core.h>
@@ -11,12 +12,17 @@
 #include <unistd.h>
 
 enum { CHUNK_BYTES = 64 << 20 }; /* so large that a turn of the loop costs nothing beside its work */
+enum { L1 = 32 << 10, L2 = 512 << 10, L3 = 8 << 20 }; /* bytes of caches that nobody tells of */
 
 static void init_targets(void) {
   LLVMInitializeX86TargetInfo();
   LLVMInitializeX86Target();
   LLVMInitializeX86TargetMC();
   LLVMInitializeX86AsmPrinter();
+  LLVMInitializeAArch64TargetInfo();
+  LLVMInitializeAArch64Target();
+  LLVMInitializeAArch64TargetMC();
+  LLVMInitializeAArch64AsmPrinter();
 }
 
 /* A line of what the kernel says of a cache of the first core; "" when it says nothing. */
@@ -41,16 +47,29 @@ static int64_t cache_size(int level, int name, int64_t otherwise) {
   return n > 0 ? n : otherwise;
 }
 
-/* A level's widest registers and what a program checks for when it starts (names of __builtin_cpu_supports). */
+#if defined(__x86_64__)
+#define HERE "x86_64"
+#elif defined(__aarch64__)
+#define HERE "aarch64"
+#else
+#error "cpu:native is not known on this architecture"
+#endif
+
+bool target_here(const Target *t) {
+  return !strcmp(t->arch, HERE);
+}
+
+/* A level's widest registers and what a program checks for when it starts (names of runtime/machine.c). */
 static const struct Level {
-  const char *name;
+  const char *name, *arch, *cpu;
   int lanes, registers;
   const char *require;
 } levels[] = {
-    {"x86-64", 4, 16, ""},
-    {"x86-64-v2", 4, 16, "sse4.2"},
-    {"x86-64-v3", 8, 16, "avx2,fma,bmi2"},
-    {"x86-64-v4", 16, 32, "avx2,fma,bmi2,avx512f,avx512bw,avx512dq,avx512vl"},
+    {"x86-64", "x86_64", "x86-64", 4, 16, ""},
+    {"x86-64-v2", "x86_64", "x86-64-v2", 4, 16, "sse4.2"},
+    {"x86-64-v3", "x86_64", "x86-64-v3", 8, 16, "avx2,fma,bmi2"},
+    {"x86-64-v4", "x86_64", "x86-64-v4", 16, 32, "avx2,fma,bmi2,avx512f,avx512bw,avx512dq,avx512vl"},
+    {"aarch64", "aarch64", "generic", 4, 32, "neon"},
 };
 
 static const struct Level *find_level(const char *name) {
@@ -59,8 +78,32 @@ static const struct Level *find_level(const char *name) {
   return NULL;
 }
 
+static const char *all_targets(Arena *a) {
+  const char *all = "cpu, cpu:native";
+  for (int i = 0; i < LEN(levels); i++) all = arena_printf(a, "%s, cpu:%s", all, levels[i].name);
+  return all;
+}
+
 static bool has(const char *features, const char *plus) {
   return strstr(features, plus) != NULL;
+}
+
+static const char *own_level(const char *features) {
+  if (!strcmp(HERE, "aarch64")) return "aarch64";
+  bool v3 = has(features, "+avx2") && has(features, "+fma");
+  bool v4 = v3 && has(features, "+avx512f") && has(features, "+avx512bw") && has(features, "+avx512vl");
+  return v4 ? "x86-64-v4" : v3 ? "x86-64-v3" : "x86-64-v2";
+}
+
+/* What a program for this very machine checks beyond its level: what LLVM may make use of in kernels. On x86-64 the level holds
+ * all of that. */
+static const char *own_require(Arena *a, const struct Level *level, const char *features) {
+  static const char *const more[] = {"sve", "sve2", "bf16"};
+  const char *all = level->require;
+  for (int i = 0; i < LEN(more) && !strcmp(level->arch, "aarch64"); i++)
+    if (has(arena_printf(a, "%s,", features), arena_printf(a, "+%s,", more[i])))
+      all = arena_printf(a, "%s,%s", all, more[i]);
+  return all;
 }
 
 /* "lanes=16" or "chunk=65536": one number of the machine said otherwise. "fuse=0": every op is a kernel of its own. */
@@ -73,8 +116,8 @@ static bool target_option(Diags *d, const char *option, Target *out) {
   if (!strncmp(option, "lanes=", 6)) {
     if (!number || (v != 4 && v != 8 && v != 16))
       return diag_error(d, (Span){0}, "target option '%s': lanes are 4, 8 or 16", option);
+    if (v != out->lanes) out->registers = v == 16 ? 32 : 16;
     out->lanes = (int)v;
-    out->registers = v == 16 ? 32 : 16;
     return true;
   }
   if (!strncmp(option, "chunk=", 6)) {
@@ -107,11 +150,9 @@ bool target_resolve(Arena *a, Diags *d, const char *name, Target *out) {
   const char *colon = strchr(spec, ':');
   size_t nkind = colon ? (size_t)(colon - spec) : strlen(spec);
   if (nkind != 3 || strncmp(spec, "cpu", 3))
-    return diag_hint(d, (Span){0}, "cpu, cpu:native, cpu:x86-64, cpu:x86-64-v2, cpu:x86-64-v3, cpu:x86-64-v4",
-                     "unknown target '%s'", name);
+    return diag_hint(d, (Span){0}, all_targets(a), "unknown target '%s'", name);
   const char *machine = colon ? colon + 1 : "native";
   out->name = arena_strdup(a, name);
-  out->triple = "x86_64-unknown-linux-gnu";
   const struct Level *level = find_level(machine);
   if (!strcmp(machine, "native")) {
     char *cpu = LLVMGetHostCPUName(), *features = LLVMGetHostCPUFeatures();
@@ -119,22 +160,22 @@ bool target_resolve(Arena *a, Diags *d, const char *name, Target *out) {
     out->features = arena_strdup(a, features);
     LLVMDisposeMessage(cpu);
     LLVMDisposeMessage(features);
-    bool v3 = has(out->features, "+avx2") && has(out->features, "+fma");
-    bool v4 =
-        v3 && has(out->features, "+avx512f") && has(out->features, "+avx512bw") && has(out->features, "+avx512vl");
-    level = find_level(v4 ? "x86-64-v4" : v3 ? "x86-64-v3" : "x86-64-v2");
+    level = find_level(own_level(out->features));
   } else if (level) {
-    out->cpu = machine;
+    out->cpu = level->cpu;
     out->features = "";
   } else {
     const char *names[LEN(levels) + 1] = {"native"};
     for (int i = 0; i < LEN(levels); i++) names[i + 1] = levels[i].name;
     const char *near = near_miss(machine, names, LEN(names));
-    return diag_hint(d, (Span){0}, near ? arena_printf(a, "did you mean 'cpu:%s'?", near) : NULL, "unknown target '%s'",
-                     name);
+    return diag_hint(d, (Span){0}, near ? arena_printf(a, "did you mean 'cpu:%s'?", near) : all_targets(a),
+                     "unknown target '%s'", name);
   }
+  out->arch = level->arch;
+  out->triple = arena_printf(a, "%s-unknown-linux-gnu", level->arch);
+  out->require = strcmp(machine, "native") ? level->require : own_require(a, level, out->features);
   out->dpbf16 = has(out->features, "+avx512bf16") && has(out->features, "+avx512vl");
-  out->require = out->dpbf16 ? arena_printf(a, "%s,avx512bf16", level->require) : level->require;
+  if (out->dpbf16) out->require = arena_printf(a, "%s,avx512bf16", out->require);
   out->lanes = level->lanes;
   out->registers = level->registers;
   out->chunk = CHUNK_BYTES;
@@ -144,9 +185,13 @@ bool target_resolve(Arena *a, Diags *d, const char *name, Target *out) {
     if (!target_option(d, option, out)) return false;
     option = next;
   }
-  out->l1 = cache_size(1, _SC_LEVEL1_DCACHE_SIZE, 32 << 10);
-  out->l2 = cache_size(2, _SC_LEVEL2_CACHE_SIZE, 512 << 10);
-  out->l3 = cache_size(3, _SC_LEVEL3_CACHE_SIZE, 8 << 20);
+  if (target_here(out)) {
+    out->l1 = cache_size(1, _SC_LEVEL1_DCACHE_SIZE, L1);
+    out->l2 = cache_size(2, _SC_LEVEL2_CACHE_SIZE, L2);
+    out->l3 = cache_size(3, _SC_LEVEL3_CACHE_SIZE, L3);
+  } else { /* the caches of this machine say nothing of one of another architecture */
+    out->l1 = L1, out->l2 = L2, out->l3 = L3;
+  }
   out->cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
   return true;
 }

@@ -38,8 +38,23 @@ const char *place_models(Arena *a) {
   return find(a, places, LEN(places));
 }
 
-const char *place_inkrt(Arena *a) {
-  static const char *const places[] = {"libinkrt.a", "../lib/libinkrt.a", "../lib/x86_64-linux-gnu/libinkrt.a",
-                                       "../lib64/libinkrt.a"};
-  return find(a, places, LEN(places));
+/* The runtime of programs for this architecture is libinkrt.a, for another one libinkrt-ARCH.a beside it. */
+const char *place_inkrt(Arena *a, Diags *d, const Target *t) {
+  static const char *const folders[] = {"", "../lib/", "../lib/x86_64-linux-gnu/", "../lib/aarch64-linux-gnu/",
+                                        "../lib64/"};
+  const char *name = target_here(t) ? "libinkrt.a" : arena_printf(a, "libinkrt-%s.a", t->arch), *places[LEN(folders)];
+  for (int i = 0; i < LEN(folders); i++) places[i] = arena_printf(a, "%s%s", folders[i], name);
+  const char *path = find(a, places, LEN(places));
+  if (path) return path;
+  const char *hint = "it belongs beside libinkstone.so, in lib/ beside the folder of ink";
+  if (!target_here(t)) {
+    bool arm = !strcmp(t->arch, "aarch64");
+    hint = arena_printf(
+        a,
+        "Inkstone builds it where there are %s-linux-gnu-gcc and its libjansson.a (Debian: gcc-%s-linux-gnu "
+        "and libjansson-dev:%s); then build Inkstone again",
+        t->arch, arm ? t->arch : "x86-64", arm ? "arm64" : "amd64");
+  }
+  diag_hint(d, (Span){0}, hint, "target %s: %s, the runtime of its programs, is not there", t->name, name);
+  return NULL;
 }

@@ -86,8 +86,8 @@ typedef struct ink_spec {
   /* With `text`: a folder in which its `base:` may lie. NULL: only the models that come with Inkstone are looked at. */
   const char *base_folder;
   const char *train_path, *train_text; /* training specification, file or content; both NULL: built-in values */
-  const char *target;           /* "cpu:native" (NULL), "cpu:x86-64-v3", "cpu:x86-64-v4", ... as ink build takes */
-  const char *const *overrides; /* KEY=VALUE, as --set takes: "dims.layers=2", "lr=1e-3" */
+  const char *target;                  /* "cpu:native" (NULL), "cpu:x86-64-v3", "cpu:aarch64", ... as ink build takes */
+  const char *const *overrides;        /* KEY=VALUE, as --set takes: "dims.layers=2", "lr=1e-3" */
   size_t override_count;
   int64_t batch;      /* sequences of a micro-batch; 0: micro_batch of the training specification */
   int64_t seq;        /* tokens of a sequence; 0: the training specification's, else the model's */
@@ -97,8 +97,9 @@ typedef struct ink_spec {
 /* To a program on disk, as `ink build` makes it. It needs a C compiler, which does the linking. */
 typedef struct ink_linker {
   size_t size;
-  const char *cc;      /* the compiler, by name or path; NULL: cc. The process must not ignore SIGCHLD */
-  const char *runtime; /* libinkrt.a; NULL: found from where this library lies */
+  const char *cc;      /* the compiler, by name or path; NULL: cc, for another architecture ARCH-linux-gnu-gcc.
+                          The process must not ignore SIGCHLD */
+  const char *runtime; /* libinkrt.a of the target; NULL: found from where this library lies */
 } ink_linker;
 INK_API ink_status ink_build(ink_context *c, const ink_spec *spec, const ink_linker *linker, const char *path);
 

@@ -5,6 +5,7 @@
 
 typedef struct Target {
   const char *name;                    /* as asked: "cpu:native" */
+  const char *arch;                    /* "x86_64", "aarch64" */
   const char *triple, *cpu, *features; /* LLVM's words */
   const char *require;                 /* features to check when a program starts: "avx2,fma" */
   int lanes;                           /* f32 lanes of a vector register */

@@ -6,7 +6,7 @@ set(cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/inkstone)
 set(doc_dir ${CMAKE_INSTALL_DATADIR}/doc/inkstone)
 
 install(TARGETS ink)
-install(FILES ${inkrt} DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(FILES ${inkrt} ${inkrt_cross} DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY models/ DESTINATION ${CMAKE_INSTALL_DATADIR}/ink/models FILES_MATCHING PATTERN "*.yaml")
 install(FILES README.md LICENSE DESTINATION ${doc_dir})
 install(DIRECTORY docs DESTINATION ${doc_dir})

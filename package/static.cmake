@@ -2,7 +2,7 @@
 # found the other libraries as archives already.
 
 # What codegen/ calls, by LLVM's own list; then libz, libzstd and the C++ library.
-execute_process(COMMAND ${LLVM_TOOLS_BINARY_DIR}/llvm-config --link-static --libfiles core passes x86codegen orcjit
+execute_process(COMMAND ${LLVM_TOOLS_BINARY_DIR}/llvm-config --link-static --libfiles core passes x86codegen aarch64codegen orcjit
   OUTPUT_VARIABLE llvm OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
 separate_arguments(llvm)
 find_library(Z_ARCHIVE NAMES libz.a REQUIRED)

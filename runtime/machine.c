@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,6 +41,13 @@
   F("avx512bitalg", "avx512bitalg")                                                                                    \
   F("avx512vpopcntdq", "avx512vpopcntdq")
 
+/* name as LLVM and the program know it, its bit of getauxval's HWCAP or HWCAP2 (asm/hwcap.h) */
+#define AARCH64_FEATURES(F)                                                                                            \
+  F("neon", AT_HWCAP, HWCAP_ASIMD)                                                                                     \
+  F("sve", AT_HWCAP, HWCAP_SVE)                                                                                        \
+  F("sve2", AT_HWCAP2, HWCAP2_SVE2)                                                                                    \
+  F("bf16", AT_HWCAP2, HWCAP2_BF16)
+
 /* 1: there, 0: missing, -1: a name this runtime does not know */
 static int has_feature(const char *name) {
 #if defined(__x86_64__)
@@ -47,6 +55,11 @@ static int has_feature(const char *name) {
 #define F(llvm, gcc)                                                                                                   \
   if (!strcmp(name, llvm)) return __builtin_cpu_supports(gcc) ? 1 : 0;
   X86_FEATURES(F)
+#undef F
+#elif defined(__aarch64__)
+#define F(llvm, word, bit)                                                                                             \
+  if (!strcmp(name, llvm)) return getauxval(word) & (bit) ? 1 : 0;
+  AARCH64_FEATURES(F)
 #undef F
 #endif
   return -1;

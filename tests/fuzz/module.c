@@ -17,6 +17,7 @@
 enum { NODES = 250, GRAPHS = 32, COST = 3000, SYMBOLS = 16 };
 
 static const Target target = {.name = "cpu:x86-64-v3",
+                              .arch = "x86_64",
                               .triple = "x86_64-unknown-linux-gnu",
                               .cpu = "x86-64-v3",
                               .features = "",
