@@ -1,9 +1,9 @@
 /* Philox, the initialisers and the shuffle. See random.h for what they promise.
  *
  * The normal initialiser is Box-Muller in double. A pair of elements shares one Philox block: the even one takes the
- * cosine, the odd one the sine. Its logarithm, sine and cosine are computed here with +, -, *, / and sqrt alone: libm's
- * may differ in the last bit between machines, and the same seed must give the same weights everywhere. */
+ * cosine, the odd one the sine, by the functions of exact.h: the same seed gives the same weights everywhere. */
 #include "runtime/random.h"
+#include "runtime/exact.h"
 #include <math.h>
 #include <string.h>
 
@@ -45,47 +45,6 @@ uint64_t random_below(uint64_t seed, uint64_t stream, uint64_t position, uint64_
   return (uint64_t)(((unsigned __int128)((uint64_t)r.v[1] << 32 | r.v[0]) * n) >> 64);
 }
 
-/* ln of x, a normal number in (0, 1]: x = m * 2^e with m in [sqrt(1/2), sqrt(2)), ln m = 2 atanh((m-1)/(m+1)) by its
- * series. */
-static double log_exact(double x) {
-  static const double inverse[] = {1.0 / 23, 1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
-                                   1.0 / 11, 1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3,  1.0};
-  uint64_t bits;
-  memcpy(&bits, &x, 8);
-  int e = (int)(bits >> 52) - 1022;
-  bits = (bits & UINT64_C(0xFFFFFFFFFFFFF)) | UINT64_C(1022) << 52; /* m in [1/2, 1) */
-  double m, sum = 0;
-  memcpy(&m, &bits, 8);
-  int low = m < 0.70710678118654752440; /* half of all: arithmetic, not a branch */
-  m *= 1 + low;
-  e -= low;
-  double z = (m - 1) / (m + 1), z2 = z * z;
-  for (int i = 0; i < 12; i++) sum = sum * z2 + inverse[i];
-  return 2 * z * sum + e * 0.69314718055994530942;
-}
-
-/* sin and cos of 2 pi t, t in [0, 1): t is brought to [-1/8, 1/8] of a turn, then Taylor series; the quarter turns are
- * undone by exchange and sign. */
-static void turn(double t, double *s, double *c) {
-  static const double fs[] = {-1.0 / 1307674368000.0,
-                              1.0 / 6227020800.0,
-                              -1.0 / 39916800.0,
-                              1.0 / 362880,
-                              -1.0 / 5040,
-                              1.0 / 120,
-                              -1.0 / 6,
-                              1.0};
-  static const double fc[] = {-1.0 / 87178291200.0, 1.0 / 479001600.0, -1.0 / 3628800.0, 1.0 / 40320.0,
-                              -1.0 / 720,           1.0 / 24,          -1.0 / 2,         1.0};
-  int quarter = (int)(t * 4 + 0.5);
-  double a = (t - quarter * 0.25) * 6.28318530717958647693, a2 = a * a, ps = 0, pc = 0;
-  for (int k = 0; k < 8; k++) ps = ps * a2 + fs[k], pc = pc * a2 + fc[k];
-  ps *= a;
-  double either[] = {ps, pc};
-  *s = either[quarter & 1] * (1 - (quarter & 2));
-  *c = either[~quarter & 1] * (1 - ((quarter + 1) & 2));
-}
-
 enum { BLOCK = 128 };
 
 /* Pairs first .. first + n - 1 of a stream: elements 2i and 2i + 1 are the cosine and the sine of pair i. In stages over a
@@ -97,10 +56,10 @@ static void normal_block(uint64_t seed, uint64_t stream, uint64_t first, int n, 
     u[i] = 1 - uniform53(r.v[0], r.v[1]); /* (0, 1] */
     t[i] = uniform53(r.v[2], r.v[3]);
   }
-  for (int i = 0; i < n; i++) u[i] = sqrt(-2 * log_exact(u[i]));
+  for (int i = 0; i < n; i++) u[i] = sqrt(-2 * exact_log(u[i]));
   for (int i = 0; i < n; i++) {
     double s, c;
-    turn(t[i], &s, &c);
+    exact_turn(t[i], &s, &c);
     out[2 * i] = u[i] * c;
     out[2 * i + 1] = u[i] * s;
   }

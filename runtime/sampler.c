@@ -5,6 +5,7 @@
  * The choice is by inverse distribution in double, its random number a function of (seed, number of the token). */
 #include "runtime/sampler.h"
 #include "runtime/check_nan.h"
+#include "runtime/exact.h"
 #include "runtime/random.h"
 #include <math.h>
 #include <stdlib.h>
@@ -20,11 +21,11 @@ static int32_t choose(const float *logits, int64_t n, double temperature, double
   double most = -INFINITY, sum = 0;
   for (int64_t i = 0; i < n; i++)
     if ((double)logits[i] > most) most = (double)logits[i];
-  for (int64_t i = 0; i < n; i++) sum += exp(((double)logits[i] - most) / temperature);
+  for (int64_t i = 0; i < n; i++) sum += exact_exp(((double)logits[i] - most) / temperature);
   double left = u * sum;
   int64_t last = 0;
   for (int64_t i = 0; i < n; i++) {
-    double p = exp(((double)logits[i] - most) / temperature);
+    double p = exact_exp(((double)logits[i] - most) / temperature);
     if (p > 0) last = i;
     if (p > 0 && (left -= p) < 0) return (int32_t)i;
   }

@@ -1,5 +1,6 @@
 /* Settings of a run. Everything here is generated from ink/train.def: the struct, the table, the parser and the help. */
 #include "runtime/settings.h"
+#include "runtime/exact.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stddef.h>
@@ -141,5 +142,7 @@ double settings_lr(const Settings *s, int64_t done) {
   if (done >= s->steps) return end;
   double at = (double)(done - s->warmup) / (double)(s->steps - s->warmup);
   if (!strcmp(s->schedule, "linear")) return s->lr + (end - s->lr) * at;
-  return end + 0.5 * (1 + cos(3.14159265358979323846 * at)) * (s->lr - end);
+  double sine, cosine;
+  exact_turn(0.5 * at, &sine, &cosine);
+  return end + 0.5 * (1 + cosine) * (s->lr - end);
 }

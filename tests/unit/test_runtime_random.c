@@ -1,5 +1,6 @@
 /* Randomness: Philox against its published vectors, initial weights, the shuffle. */
 #include "runtime/random.h"
+#include "runtime/exact.h"
 #include "tests/unit/runtime_criterion.h"
 #include "tests/unit/runtime_fixture.h"
 
@@ -104,4 +105,23 @@ Test(random, below_is_below) {
   int hit[7] = {0};
   for (uint64_t i = 0; i < 7000; i++) hit[random_below(1, 2, i, 7)]++;
   for (int i = 0; i < 7; i++) cr_assert(lt(int, abs(hit[i] - 1000), 200));
+}
+
+/* What libm says, which is right to the last bit or nearly so, is never far away. */
+Test(random, exact_functions_are_near_libm) {
+  double worst = 0;
+  for (int i = 1; i <= 20000; i++) {
+    double x = i / 20000.0, s, c;
+    exact_turn(x - 1 / 20000.0, &s, &c);
+    double a = 6.28318530717958647693 * (x - 1 / 20000.0);
+    worst = fmax(worst, fmax(fabs(s - sin(a)), fabs(c - cos(a))));
+    worst = fmax(worst, fabs(exact_log(x) - log(x)) / fmax(1, -log(x)));
+    double e = -708 * x * x;
+    worst = fmax(worst, fabs(exact_exp(e) / exp(e) - 1));
+  }
+  cr_assert(lt(dbl, worst, 2e-15)); /* the angle itself is rounded at 2 pi */
+  cr_assert(eq(dbl, exact_exp(0), 1));
+  cr_assert(zero(dbl, exact_exp(-709)));
+  cr_assert(zero(dbl, exact_exp(-INFINITY)));
+  cr_assert(isnan(exact_exp(NAN)));
 }
