@@ -95,8 +95,8 @@ static const char *own_level(const char *features) {
   return v4 ? "x86-64-v4" : v3 ? "x86-64-v3" : "x86-64-v2";
 }
 
-/* What a program for this very machine checks beyond its level: what LLVM may make use of in kernels. On x86-64 the level holds
- * all of that. */
+/* What a program for this very machine checks: its level, which on x86-64 is near enough, and on AArch64, where there is one for
+ * all, what LLVM may make use of beyond it. */
 static const char *own_require(Arena *a, const struct Level *level, const char *features) {
   static const char *const more[] = {"sve", "sve2", "bf16"};
   const char *all = level->require;

@@ -50,6 +50,7 @@ bool kernels_build(KernelSet *s, const char *target, const char *text, Text *why
 }
 
 bool kernels_runnable(const KernelSet *s) {
+  if (!target_here(&s->target)) return false;
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (strstr(s->target.require, "avx512") &&

@@ -145,6 +145,11 @@ Test(api, errors_in_models) {
   s.target = "cpu:x86-64-v9";
   CHECK(ink_compile(c, &s) == NULL);
   SAYS("unknown target 'cpu:x86-64-v9'");
+#if defined(__x86_64__)
+  s.target = "cpu:aarch64";
+  CHECK(ink_compile(c, &s) == NULL);
+  SAYS("target cpu:aarch64 is of another architecture than this process");
+#endif
   s.target = NULL;
   s.text = "base: char.yaml\nmodel: x\n";
   s.models = "/nowhere";

@@ -314,13 +314,14 @@ static const char *const targets[] = {"cpu:x86-64-v3", "cpu:x86-64-v3,lanes=16",
 _Static_assert(MACHINES >= 2 + 3 * LEN(targets),
                "two evaluators, and each target's graph and its program on 1 and 2 threads");
 
-static bool runnable(const char *require) {
+static bool runnable(const Target *t) {
+  if (!target_here(t)) return false;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (strstr(require, "avx512") && !(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")))
+  if (strstr(t->require, "avx512") && !(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")))
     return false;
-  if (strstr(require, "avx2") && !(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) return false;
+  if (strstr(t->require, "avx2") && !(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) return false;
 #endif
   return true;
 }
@@ -348,11 +349,11 @@ static void check_model(const Small *s, bool every_target) {
     if (!strcmp(targets[t], CHUNKED)) cr_assert(in_loop(compile(s, CHUNKED, "chunk", STAGE_FUSED)->module));
     m[n++] =
         (Machine){.what = arena_printf(a, "%s, fused, evaluated", targets[t]), .mod = c->module, .mode = EVAL_EXACT};
-    if (runnable(c->target.require)) {
+    if (runnable(&c->target)) {
       load_program(&m[n++], c, targets[t], 1);
       load_program(&m[n++], c, targets[t], 2);
     } else {
-      fprintf(stderr, "%s: programs for %s are not run: this processor lacks %s\n", s->path, targets[t],
+      fprintf(stderr, "%s: programs for %s are not run: this is no %s with %s\n", s->path, targets[t], c->target.arch,
               c->target.require);
     }
     compile_free(c);

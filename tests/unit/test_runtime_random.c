@@ -1,6 +1,6 @@
 /* Randomness: Philox against its published vectors, initial weights, the shuffle. */
-#include "runtime/random.h"
 #include "runtime/exact.h"
+#include "runtime/random.h"
 #include "tests/unit/runtime_criterion.h"
 #include "tests/unit/runtime_fixture.h"
 
