@@ -1,10 +1,12 @@
 /* Register tiles. Twelve accumulators on 16 registers (6 x 2 vectors), 28 on 32 (14 x 2): enough independent chains to
- * hide the latency of fma, and two loads of b serve all rows. */
+ * hide the latency of fma, and two loads of b serve all rows. x86 multiplies by a scalar in memory; NEON, which has 32 registers
+ * of 4 lanes, takes some registers for scalars: 24 accumulators (12 x 2). */
 #include "codegen/lower_tile.h"
 #include <string.h>
 
 int tile_rows(const Target *t) {
-  return t->registers >= 32 ? 14 : t->lanes == 4 ? 4 : 6;
+  if (t->lanes == 4) return t->registers >= 32 ? 12 : 4;
+  return t->registers >= 32 ? 14 : 6;
 }
 
 static void steps(Kernel *k, const Tile *t, KV step, KV *acc) {

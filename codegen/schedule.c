@@ -32,7 +32,7 @@ static double tile_cost(const Target *t, const ContractShape *s, int mr, int nv,
 /* The register tile that wastes least at the edges of this shape. Larger ones first: at equal cost they load less. */
 static void choose_tile(const Target *t, const ContractShape *s, Schedule *c) {
   double best = 0;
-  int most = t->registers >= 32 ? 28 : 12;
+  int most = t->registers >= 32 ? 2 * tile_rows(t) : 12;
   for (int nv = 2; nv <= 6; nv++)
     for (int mr = least(TILE_ROWS, most / nv); mr >= 1; mr--) {
       if (mr * nv + nv + 1 > t->registers || mr * nv > TILE_MAX) continue;
