@@ -60,7 +60,7 @@ static const char *read_log(Arena *a, const char *path) {
 
 /* Names as Debian has them. */
 static const char *where_from(Arena *a, const Target *t) {
-  if (target_here(t)) return "install a C compiler, or set CC to one";
+  if (target_here(t)) return "a C compiler links it, by the name of cc where no other is given";
   return arena_printf(a, "a compiler for %s links it: Debian's is in the package gcc-%s-linux-gnu; --cc names another",
                       t->arch, strcmp(t->arch, "x86_64") ? t->arch : "x86-64");
 }

@@ -58,6 +58,6 @@ bool compile_dump(Compile *c, Dump what, const char *kernel, Text *out);
 /* ---- places.c: the parts of an installation, found from where this code itself lies (the program, or libinkstone.so), so
  * that an installation can be moved. NULL: not there. */
 const char *place_models(Arena *a); /* the folder of shipped models */
-const char *place_inkrt(Arena *a, Diags *d,
-                        const Target *t); /* libinkrt.a for the target; NULL: d says what is missing */
+/* libinkrt.a for the target. NULL: d says what is missing. */
+const char *place_inkrt(Arena *a, Diags *d, const Target *t);
 #endif
