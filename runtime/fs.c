@@ -20,6 +20,19 @@ bool fs_join(char out[FS_PATH], const char *dir, const char *name, Report *err) 
   return true;
 }
 
+const char *fs_split(const char *path, char dir[FS_PATH], Report *err) {
+  const char *slash = strrchr(path, '/');
+  size_t n = slash ? (size_t)(slash - path) : 0;
+  if (n >= FS_PATH) {
+    report_add(err, "the path %s is too long", path);
+    return NULL;
+  }
+  memcpy(dir, path, n);
+  dir[n] = 0;
+  if (!n) strcpy(dir, slash ? "/" : ".");
+  return slash ? slash + 1 : path;
+}
+
 bool fs_exists(const char *path) {
   struct stat st;
   return !lstat(path, &st);

@@ -8,6 +8,8 @@ enum { FS_PATH = 4096 };
 
 /* out = dir/name; false (with a message) when that is too long. */
 bool fs_join(char out[FS_PATH], const char *dir, const char *name, Report *err);
+/* Folder and name of a path: the folder is written over `dir`, the name is the path's own end. NULL: it is too long. */
+const char *fs_split(const char *path, char dir[FS_PATH], Report *err);
 bool fs_exists(const char *path);
 bool fs_is_dir(const char *path);
 /* Like mkdir -p; the names of the folders made are synced, for a folder whose name is lost takes all in it along. */

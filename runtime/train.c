@@ -119,23 +119,9 @@ bool trainer_evaluate(Trainer *t, double *loss, Report *err) {
 
 /* ---- for checks against other implementations */
 
-/* Folder and name of a path; the folder is written over `dir`. */
-static const char *split_path(const char *path, char dir[FS_PATH], Report *err) {
-  const char *slash = strrchr(path, '/');
-  size_t n = slash ? (size_t)(slash - path) : 0;
-  if (n >= FS_PATH) {
-    report_add(err, "the path %s is too long", path);
-    return NULL;
-  }
-  memcpy(dir, path, n);
-  dir[n] = 0;
-  if (!n) strcpy(dir, slash ? "/" : ".");
-  return slash ? slash + 1 : path;
-}
-
 bool trainer_save_gradients(Trainer *t, double loss, const char *path, Report *err) {
   char dir[FS_PATH];
-  const char *name = split_path(path, dir, err);
+  const char *name = fs_split(path, dir, err);
   return name && weights_save_gradients(t->e, dir, name, loss, err);
 }
 
@@ -156,7 +142,7 @@ bool trainer_save_logits(Trainer *t, const char *path, Report *err) {
     memcpy(all + i * vocab, engine_buffer(t->e, at), (size_t)vocab * sizeof(float));
   }
   char dir[FS_PATH];
-  const char *name = ran ? split_path(path, dir, err) : NULL;
+  const char *name = ran ? fs_split(path, dir, err) : NULL;
   FsWriter *w = name ? fs_writer_replace(dir, name, err) : NULL;
   bool ok = w && safe_write_header(w, &(SafeItem){"logits", 2, dim}, 1, NULL, NULL, err);
   if (ok) fs_writer_add(w, all, (size_t)(time * vocab) * sizeof(float));
