@@ -65,17 +65,14 @@ bool lower_region(const Graph *region, const Target *t, KModule *into, Lowered *
   }
   /* the first node with a position names the kernel's line */
   *out = (Lowered){.kernel = k};
-  for (int i = 0; i < region->nnodes; i++) {
-    const Node *n = &region->nodes[i];
-    if (!out->span.file && n->span.file) out->span = n->span;
-    out->flops += node_flops(region, n);
-  }
+  for (int i = 0; i < region->nnodes && !out->span.file; i++)
+    if (region->nodes[i].span.file) out->span = region->nodes[i].span;
   if (out->span.file) {
     k->file = d->sources[out->span.file - 1].path;
     k->line = out->span.line;
   }
-  for (int i = 0; i < region->ninputs; i++) out->bytes += (double)type_bytes(val_type(region, region->inputs[i].val));
-  for (int i = 0; i < region->noutputs; i++) out->bytes += (double)type_bytes(val_type(region, region->outputs[i].val));
+  out->flops = region_flops(region);
+  out->bytes = region_bytes(region);
   collect_symbols(region, k);
   int before = d->n;
   bool ok = suits(region, d, out->span) && l->run(&lo);

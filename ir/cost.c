@@ -62,3 +62,41 @@ double node_bytes(const Graph *g, const Node *n) {
   for (int i = 0; i < n->nres; i++) sum += (double)type_bytes(g->types[n->res + (Val)i]);
   return sum;
 }
+
+/* Of the pairs of query and key, the part that a causal mask leaves. */
+static double attended(const Graph *g, const Node *n) {
+  if ((n->op != OP_attend && n->op != OP_attend_grad) || !node_attr(n, "causal")->i) return 1;
+  double t = (double)g->types[n->args[0]].dim[1].n, s = (double)g->types[n->args[1]].dim[1].n;
+  double full = t < s ? t : s; /* rows that see fewer than all keys */
+  return t * s > 0 ? (full * (full + 1) / 2 + (t - full) * s) / (t * s) : 1;
+}
+
+double region_flops(const Graph *g) {
+  double sum = 0;
+  for (int i = 0; i < g->nnodes; i++) sum += node_flops(g, &g->nodes[i]) * attended(g, &g->nodes[i]);
+  return sum;
+}
+
+/* What is read of an input: all of it, but of a table that is only gathered from no more than the rows named. */
+static double bytes_read(const Graph *g, Val input) {
+  double all = (double)type_bytes(g->types[input]), rows = 0;
+  for (int i = 0; i < g->nnodes; i++) {
+    const Node *n = &g->nodes[i];
+    for (int k = 0; k < n->nargs; k++) {
+      if (n->args[k] != input) continue;
+      if (n->op != OP_gather || k) return all;
+      rows += (double)type_bytes(g->types[n->res]);
+    }
+  }
+  return rows > 0 && rows < all ? rows : all;
+}
+
+double region_bytes(const Graph *g) {
+  double sum = 0;
+  const Node *n = g->nnodes ? &g->nodes[0] : NULL;
+  if (n && n->op == OP_scatter_add) /* in place: the rows named are read and written, the others are not touched */
+    return (double)type_bytes(g->types[n->args[1]]) + 3 * (double)type_bytes(g->types[n->args[2]]);
+  for (int i = 0; i < g->ninputs; i++) sum += bytes_read(g, g->inputs[i].val);
+  for (int i = 0; i < g->noutputs; i++) sum += (double)type_bytes(g->types[g->outputs[i].val]);
+  return sum;
+}

@@ -67,7 +67,7 @@ typedef struct ProgramKernel {
   uint32_t name, file; /* strings: "contract.3"; the YAML file */
   uint32_t line;
   uint32_t outputs; /* its last arguments: what it writes; one that it updates in place stands among the others, too */
-  double flops, bytes; /* of one call, model arithmetic */
+  double flops, bytes; /* of one call: arithmetic that the result needs; operands and results, each once */
 } ProgramKernel;
 
 /* Where in the model something comes from. */

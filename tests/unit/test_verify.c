@@ -296,6 +296,40 @@ Test(verify, rule_text_is_its_inverse) {
   cr_assert(eq(int, rule_find(r.out, r.no, 'h'), 2));
 }
 
+static Graph *alone(void) {
+  return graph_new(g->mod, intern("alone"));
+}
+
+Test(verify, cost_of_a_region) {
+  Graph *h = alone(); /* 12 rows of a table of 1000 rows, added to: the rest of the table is not read */
+  Val table = graph_input(h, "table", IN_DATA, type_make(DT_f32, 2, (int64_t[]){1000, 16}), nowhere);
+  Val at = graph_input(h, "at", IN_DATA, type_make(DT_i32, 1, (int64_t[]){12}), nowhere);
+  Val rows = graph_add(h, OP_gather, (Val[]){table, at}, 2, NULL, 0, NULL, nowhere);
+  graph_output(h, "y", graph_ew(h, OP_add, rows, rows, 0, nowhere));
+  cr_assert(eq(dbl, region_flops(h), 12. * 16));
+  cr_assert(eq(dbl, region_bytes(h), 4. * (12 + 2 * 12 * 16)));
+  graph_output(h, "z", graph_ew(h, OP_neg, table, 0, 0, nowhere)); /* now all of it is */
+  cr_assert(eq(dbl, region_bytes(h), 4. * (12 + 1000 * 16 + 12 * 16 + 1000 * 16)));
+
+  h = alone(); /* of the table three rows change: they are read and written, and what is added is read */
+  table = graph_input(h, "table", IN_DATA, type_make(DT_f32, 2, (int64_t[]){1000, 16}), nowhere);
+  at = graph_input(h, "at", IN_DATA, type_make(DT_i32, 1, (int64_t[]){3}), nowhere);
+  Val add = graph_input(h, "add", IN_DATA, type_make(DT_f32, 2, (int64_t[]){3, 16}), nowhere);
+  graph_output(h, "y", graph_add(h, OP_scatter_add, (Val[]){table, at, add}, 3, NULL, 0, NULL, nowhere));
+  cr_assert(eq(dbl, region_bytes(h), 4. * (3 + 3 * 3 * 16)));
+
+  h = alone(); /* under the mask: 1 + 2 + .. + 8 of 8 x 8 pairs */
+  Val q = graph_input(h, "q", IN_DATA, type_make(DT_f32, 4, (int64_t[]){2, 8, 4, 16}), nowhere);
+  Attr how[] = {attr_int("causal", 1), attr_num("scale", 0.25)};
+  graph_output(h, "y", graph_add(h, OP_attend, (Val[]){q, q, q}, 3, how, 2, NULL, nowhere));
+  cr_assert(eq(dbl, region_flops(h), 4. * 2 * 4 * 16 * 36));
+  how[0] = attr_int("causal", 0);
+  h = alone();
+  q = graph_input(h, "q", IN_DATA, type_make(DT_f32, 4, (int64_t[]){2, 8, 4, 16}), nowhere);
+  graph_output(h, "y", graph_add(h, OP_attend, (Val[]){q, q, q}, 3, how, 2, NULL, nowhere));
+  cr_assert(eq(dbl, region_flops(h), 4. * 2 * 4 * 16 * 64));
+}
+
 Test(verify, cost) {
   cr_assert(eq(dbl, node_flops(g, &g->nodes[1]), 2. * 4 * 8 * 16 * 32));
   cr_assert(eq(dbl, node_bytes(g, &g->nodes[1]), 4. * (4 * 8 * 16 + 32 * 16 + 4 * 8 * 32)));
