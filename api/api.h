@@ -6,6 +6,7 @@
 #define INK_API_API_H
 #include "codegen/jit.h"
 #include "inkstone.h"
+#include "runtime/profile.h"
 #include "runtime/train.h"
 #include <locale.h>
 
@@ -26,7 +27,8 @@ struct ink_model {
 struct ink_session {
   ink_model *model;
   Engine *engine;
-  Trainer trainer; /* settings and lists; it has no loader */
+  Trainer trainer;  /* settings and lists; it has no loader */
+  Profile *profile; /* NULL: never on */
 };
 
 void context_begin(ink_context *c);

@@ -48,6 +48,7 @@ ink_session *ink_session_new(ink_model *m, int threads) {
 void ink_session_free(ink_session *s) {
   if (!s) return;
   engine_free(s->engine);
+  profile_free(s->profile);
   free(s);
 }
 
@@ -239,13 +240,16 @@ ink_status ink_run(ink_session *s, const char *list) {
 ink_status ink_profile(ink_session *s, int on) {
   ink_context *c = begin(s);
   if (!c) return INK_MISUSE;
-  return engine_profile(s->engine, on != 0) ? INK_OK : context_error(c, INK_FAILED, NULL, "out of memory");
+  Report err = {0};
+  if (on && !s->profile) s->profile = profile_new(&s->model->program, ink_session_threads(s), &err);
+  engine_set_profile(s->engine, on ? s->profile : NULL);
+  return context_report(c, INK_FAILED, &err);
 }
 
 ink_status ink_kernel_times(ink_session *s, size_t index, ink_kernel_time *out) {
   if (!s || !out || index >= (size_t)s->model->program.nkernels) return INK_MISUSE;
-  const KernelTime *t = engine_times(s->engine);
-  ink_kernel_time o = {.calls = t ? t[index].calls : 0, .seconds = t ? t[index].seconds : 0};
+  ink_kernel_time o = {0};
+  if (s->profile) o.calls = profile_kernel(s->profile, (int)index, &o.seconds);
   return struct_give(out, &o, sizeof o);
 }
 

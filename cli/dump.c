@@ -1,6 +1,8 @@
 /* ink dump: the model at any stage of the pipeline, as text. */
 #include "cli/compile.h"
 #include "cli/dot.h"
+#include "driver/roofline.h"
+#include "runtime/machine.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +16,14 @@ static int stage_find(const char *name) {
   return -1;
 }
 
-static bool dump(Compile *c, Dump stage, const char *kernel, bool dot, Text *out) {
+static bool roofline(Compile *c, Text *out) {
+  Roofline limit;
+  return compile_run(c, STAGE_KERNELS) && roofline_machine(&c->target, machine_cores(), &limit, c->diags) &&
+         roofline_table(c, &limit, out);
+}
+
+static bool dump(Compile *c, Dump stage, const char *kernel, bool dot, bool limits, Text *out) {
+  if (limits) return roofline(c, out);
   if (!dot) return compile_dump(c, stage, kernel, out);
   if (!compile_run(c, stage == DUMP_GRAPH ? STAGE_GRAPH : STAGE_FUSED)) return false;
   dot_print(c->module, out);
@@ -26,7 +35,7 @@ static int run(Args *a) {
   const char *name = args_get(a, "--stage"), *after = args_get(a, "--after"), *kernel = args_get(a, "--kernel");
   if (!compile_options(&c, a, a->operand[0])) return EXIT_USAGE;
   int stage = stage_find(name ? name : "graph");
-  bool dot = args_get(a, "--dot") != NULL;
+  bool dot = args_get(a, "--dot") != NULL, limits = args_get(a, "--roofline") != NULL;
   if (stage < 0) return EXIT_USAGE;
   if (after && (stage != DUMP_GRAPH || !pass_find(after))) {
     if (pass_find(after))
@@ -40,9 +49,13 @@ static int run(Args *a) {
     cli_error("dump: %s does not go with --stage %s", dot ? "--dot" : "--kernel", dump_names[stage]);
     return EXIT_USAGE;
   }
+  if (limits && (stage != DUMP_KERNELS || kernel)) {
+    cli_error(kernel ? "dump: --roofline is of all kernels" : "dump: --roofline goes with --stage kernels");
+    return EXIT_USAGE;
+  }
   c.stop_after = after;
   Text out = {0};
-  bool ok = dump(&c, (Dump)stage, kernel, dot, &out);
+  bool ok = dump(&c, (Dump)stage, kernel, dot, limits, &out);
   if (ok)
     ok = cli_write(args_get(a, "-o"), out.s ? out.s : "", out.n);
   else
@@ -58,18 +71,19 @@ static const Option options[] = {
     {"--after", "PASS", false, "graphs as they are after this pass"},
     {"--kernel", "NAME", false, "this kernel only"},
     {"--dot", NULL, false, "graphs in Graphviz form"},
+    {"--roofline", NULL, false, "of the kernels: calls, FLOPs, bytes, and the time at this machine's limits"},
     {"-o", "FILE", false, "write there instead of to the terminal"},
 };
 
 const Command cmd_dump = {
     .name = "dump",
-    .usage = "MODEL.yaml --for train [--stage STAGE] [--after PASS] [--kernel NAME] [-o FILE] [--dot]",
+    .usage = "MODEL.yaml --for train [--stage STAGE] [--after PASS] [--kernel NAME] [--roofline] [-o FILE] [--dot]",
     .summary = "the model at any stage of the compilation",
     .doc = "Shows what ink makes of a model on the way to machine code:\n"
            "  source   the specification after base, variants and --set\n"
            "  graph    values and ops, as loaded or, with --after, as a pass left them\n"
            "  fused    regions, one for each kernel, and the calls that run them\n"
-           "  kernels  loop nests over vectors\n"
+           "  kernels  loop nests over vectors; with --roofline how fast they could be (docs/profiling.md)\n"
            "  program  step lists, buffers and their places in memory\n"
            "  llvm     LLVM's text; asm: the target's assembly",
     .options = options,

@@ -12,6 +12,7 @@
 #include "runtime/profile.h"
 #include "runtime/random.h"
 #include "runtime/sampler.h"
+#include "runtime/sites.h"
 #include "runtime/train.h"
 #include "runtime/weights.h"
 #include <errno.h>
@@ -26,13 +27,15 @@
 #include <unistd.h>
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 130 };
+enum { TRACE_STEPS = 3 };
 static const double TEMPERATURE = 0.8;
 
 typedef struct App {
   Program program;
   Options opt;
   Engine *e;
-  NanCheck *check; /* NULL: off */
+  NanCheck *check;  /* NULL: off */
+  Profile *profile; /* NULL: off */
   Loader *data;
   Trainer train;
   Metrics *metrics;
@@ -178,6 +181,55 @@ static bool start_check(App *a) {
   return true;
 }
 
+/* The machine's limits, as good as they were seen: before and after the run, for neighbours may disturb either. */
+static bool measure_limit(App *a) {
+  Roofline *limit = &a->profile->limit;
+  double peak = engine_peak(a->e, 0.1);
+  if (peak > limit->flops) limit->flops = peak;
+  return roofline_memory(limit, engine_pool(a->e), 0.2, &a->err);
+}
+
+/* With --profile or --trace: memory for all that is noted is taken now, so that the run is not disturbed. */
+static bool start_profile(App *a) {
+  const Options *o = &a->opt;
+  const Program *p = &a->program;
+  int threads = pool_threads(engine_pool(a->e));
+  if (!o->profile && !o->trace) return true;
+  a->profile = profile_new(p, threads, &a->err);
+  if (!a->profile || (o->profile && !measure_limit(a))) return false;
+  if (o->trace) {
+    int64_t *calls = calloc((size_t)p->nsteps + 1, sizeof(int64_t)), n = 0;
+    int64_t micro_batches = a->state.set.global_batch / p->h->batch;
+    if (!calls) return report_add(&a->err, "out of memory");
+    sites_count(p, a->train.micro, micro_batches, calls);
+    sites_count(p, a->train.update, 1, calls);
+    for (int i = 0; i < p->nsteps; i++) n += calls[i];
+    free(calls);
+    int64_t spans = 2 * micro_batches + 16; /* a micro-batch and its data; the rest of a step, and what comes behind it */
+    a->profile->trace = trace_new(p, threads, o->trace_steps ? o->trace_steps : TRACE_STEPS, n, spans, &a->err);
+    if (!a->profile->trace) return false;
+  }
+  a->train.profile = a->profile;
+  return true;
+}
+
+/* What --profile and --trace have to say, however the run ended. */
+static bool tell_profile(App *a) {
+  if (!a->profile) return true;
+  progress_break(&a->progress);
+  if (a->opt.profile) {
+    Text table = {0};
+    if (!measure_limit(a)) return false;
+    profile_table(a->profile, &table);
+    fputs(table.s, stdout);
+    text_free(&table);
+  }
+  if (!a->opt.trace) return true;
+  if (!trace_write(a->profile->trace, a->opt.trace, &a->err)) return false;
+  fprintf(stderr, "trace: %s\n", a->opt.trace);
+  return true;
+}
+
 /* The tokenizer beside the data, for samples. None is no error: ids are written then. */
 static void open_names(App *a) {
   static const char *const places[] = {"tokenizer.json", "tokenizer/tokenizer.json"};
@@ -207,6 +259,7 @@ static void describe(const App *a) {
 
 static bool save(App *a) {
   if (a->saved == a->train.step) return true;
+  int64_t from = profile_from(a->profile);
   a->state.step = a->train.step;
   a->state.data = loader_state(a->data);
   a->state.data_items = loader_items(a->data);
@@ -214,12 +267,15 @@ static bool save(App *a) {
       !checkpoint_save(a->e, &a->state, a->opt.run, loader_folder(a->data), &a->err))
     return false;
   a->saved = a->train.step;
+  profile_to(a->profile, PROFILE_SAVE, a->saved, from);
   return true;
 }
 
 static bool evaluate(App *a) {
   double loss;
+  int64_t from = profile_from(a->profile);
   if (!trainer_evaluate(&a->train, &loss, &a->err)) return false;
+  profile_to(a->profile, PROFILE_EVAL, a->train.step, from);
   a->state.last_val = a->progress.last_val = loss;
   if (!(a->state.best_val <= loss)) a->state.best_val = loss;
   if (!isfinite(loss) && !a->told_val) {
@@ -265,11 +321,16 @@ static void print_sample(App *a, const char *name, int64_t step) {
 static bool one_step(App *a, StepMetrics *m) {
   Trainer *t = &a->train;
   const Settings *s = &t->set;
-  if (!trainer_step(t, m, &a->err) || !metrics_step(a->metrics, m, &a->err)) return false;
+  if (!trainer_step(t, m, &a->err)) return false;
+  int64_t from = profile_from(a->profile);
+  if (!metrics_step(a->metrics, m, &a->err)) return false;
+  profile_to(a->profile, PROFILE_LOG, -1, from);
   bool last = t->step == s->steps;
   if (s->eval_every && (last || t->step % s->eval_every == 0) && loader_val_batches(a->data) && !evaluate(a))
     return false;
+  from = profile_from(a->profile);
   progress_show(&a->progress, m, last || stop_wanted);
+  profile_to(a->profile, PROFILE_LOG, -1, from);
   return !s->ckpt_every || t->step % s->ckpt_every || save(a);
 }
 
@@ -289,13 +350,13 @@ static int train(App *a) {
   a->progress = progress_new(t->step, t->set.steps, a->program.h->time ? "tok" : "img");
   a->progress.last_val = a->state.last_val;
   catch_signals();
-  engine_profile(a->e, a->opt.profile);
-  while (t->step < t->set.steps && !stop_wanted) {
+  bool ok = true;
+  while (ok && t->step < t->set.steps && !stop_wanted) {
     StepMetrics m;
-    if (!one_step(a, &m)) return fail(a, EXIT_FAILED);
+    ok = one_step(a, &m);
   }
-  engine_profile(a->e, false);
-  if (!save(a)) return fail(a, EXIT_FAILED);
+  ok = ok && save(a);
+  if (!tell_profile(a) || !ok) return fail(a, EXIT_FAILED);
   if (stop_wanted) {
     progress_break(&a->progress);
     fprintf(stderr, "stopped at step %" PRId64 "; a checkpoint is saved, --resume goes on\n", t->step);
@@ -306,12 +367,6 @@ static int train(App *a) {
   if (a->opt.sample) {
     print_sample(a, "sample-0.txt", 0);
     print_sample(a, "sample-final.txt", t->step);
-  }
-  if (a->opt.profile) {
-    Report table = {0};
-    profile_table(a->e, t->peak, &table);
-    show(stdout, "", &table);
-    report_free(&table);
   }
   return EXIT_DONE;
 }
@@ -352,6 +407,10 @@ static int run(App *a) {
   if (o->eval_only && !o->init && !o->resume)
     ok = report_add(&a->err, "--eval-only needs weights: --init, or --run with --resume");
   if (o->sample && !sampler_possible(&a->program)) ok = report_add(&a->err, "--sample: this program writes no text");
+  if ((o->profile || o->trace) && !training)
+    ok = report_add(&a->err, "%s goes with training: there are no steps to look at", o->profile ? "--profile" : "--trace");
+  if (o->trace_steps && !o->trace) ok = report_add(&a->err, "--trace-steps needs --trace");
+  if (o->trace && !trace_possible(o->trace, &a->err)) ok = false;
   if (!ok) return fail(a, EXIT_USAGE);
   if (!machine_has(program_string(&a->program, a->program.h->cpu_features), &a->err)) return fail(a, EXIT_FAILED);
   if (training && !take_run_folder(a)) return fail(a, EXIT_FAILED);
@@ -365,7 +424,7 @@ static int run(App *a) {
     a->train.peak = engine_peak(a->e, 0.05);
     if (a->train.peak > 0) fprintf(stderr, "peak: %.1f GFLOP/s\n", 1e-9 * a->train.peak);
   }
-  if (!start_check(a)) return fail(a, EXIT_FAILED);
+  if (!start_check(a) || !start_profile(a)) return fail(a, EXIT_FAILED);
   if (o->eval_only) return eval_only(a);
   if (o->logits && !trainer_save_logits(&a->train, o->logits, &a->err)) return fail(a, EXIT_FAILED);
   if (o->grads && !write_gradients(a)) return fail(a, EXIT_FAILED);
@@ -402,6 +461,7 @@ int app_train(const unsigned char *blob, const KernelFn *kernels, int argc, char
   loader_close(a.data);
   engine_free(a.e);
   nan_free(a.check);
+  profile_free(a.profile);
   if (a.lock >= 0) close(a.lock);
   report_free(&a.err);
   return status;

@@ -11,6 +11,7 @@
 #include "runtime/check_nan.h"
 #include "runtime/inkrt.h"
 #include "runtime/machine.h"
+#include "runtime/profile.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,9 +37,8 @@ struct Engine {
   int64_t *values;     /* by integer, index 0 */
   unsigned char *vary; /* by step: depends on the index of the running LIST */
   Lane *lanes;         /* by thread */
-  KernelTime *times;
-  bool profile;
-  NanCheck *check; /* NULL: off */
+  Profile *profile; /* NULL: off */
+  NanCheck *check;  /* NULL: off */
   int list;        /* being run */
 };
 
@@ -161,7 +161,7 @@ void engine_free(Engine *e) {
   if (e->persistent) munmap(e->persistent, e->persistent_bytes);
   if (e->arena) munmap(e->arena, e->arena_bytes);
   if (e->scratch) munmap(e->scratch, e->scratch_bytes);
-  free(e->symbols), free(e->addresses), free(e->values), free(e->vary), free(e->lanes), free(e->times);
+  free(e->symbols), free(e->addresses), free(e->values), free(e->vary), free(e->lanes);
   free(e);
 }
 
@@ -230,14 +230,11 @@ static bool walk(Engine *e, int list, int64_t index, int thread, int threads) {
     }
     NanStep here = {e->list, list, (int)i, index, buf};
     if (e->check) nan_before(e->check, &here, e->pool, thread, threads);
-    bool timed = e->profile && thread == 0;
-    double start = timed ? machine_seconds() : 0;
+    if (e->check && e->profile) profile_skip(e->profile, thread);
     p->kernels[s->kernel](buf, ints, thread, threads, lane->scratch);
+    int64_t end = profile_from(e->profile);
     pool_barrier(e->pool);
-    if (timed) {
-      e->times[s->kernel].seconds += machine_seconds() - start;
-      e->times[s->kernel].calls++;
-    }
+    if (e->profile) profile_call(e->profile, thread, (int)i, index, end);
     if (e->check && !nan_after(e->check, &here, e->pool, thread, threads)) return false;
   }
   return true;
@@ -245,7 +242,9 @@ static bool walk(Engine *e, int list, int64_t index, int thread, int threads) {
 
 static void walk_thread(void *ctx, int thread, int threads) {
   Engine *e = ctx;
+  if (e->profile) profile_enter(e->profile, thread);
   walk(e, e->list, 0, thread, threads);
+  if (e->profile) profile_leave(e->profile, thread);
 }
 
 bool engine_run(Engine *e, int list) {
@@ -279,12 +278,6 @@ double engine_peak(Engine *e, double seconds) {
   return best;
 }
 
-bool engine_profile(Engine *e, bool on) {
-  if (on && !e->times) e->times = calloc((size_t)e->p->nkernels + 1, sizeof(KernelTime));
-  e->profile = on && e->times;
-  return e->profile == on;
-}
-
-const KernelTime *engine_times(const Engine *e) {
-  return e->times;
+void engine_set_profile(Engine *e, Profile *profile) {
+  e->profile = profile;
 }

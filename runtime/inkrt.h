@@ -10,6 +10,7 @@
 
 typedef struct Engine Engine;
 struct NanCheck;
+struct Profile;
 
 /* Checks CPU features and memory, takes the memory (zeroed), starts the threads. NULL after errors. */
 Engine *engine_new(const Program *p, int threads, Report *err);
@@ -34,11 +35,6 @@ struct NanCheck *engine_check(const Engine *e);
 /* FLOP/s of all threads together on the `peak` list, the best of about `seconds`; 0 without such a list. */
 double engine_peak(Engine *e, double seconds);
 
-/* Time per kernel while on, seen by thread 0 (a kernel and the barrier behind it). */
-typedef struct KernelTime {
-  double seconds;
-  int64_t calls;
-} KernelTime;
-bool engine_profile(Engine *e, bool on);
-const KernelTime *engine_times(const Engine *e); /* by kernel index; NULL when never on */
+/* From here on the time of every step is noted; NULL: it is not. The profile stays the caller's. */
+void engine_set_profile(Engine *e, struct Profile *profile);
 #endif

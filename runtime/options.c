@@ -22,6 +22,8 @@ typedef enum {
   O_LOGITS,
   O_EVAL_ONLY,
   O_PROFILE,
+  O_TRACE,
+  O_TRACE_STEPS,
   O_CHECK_NAN,
   O_LICENSES,
   O_VERSION,
@@ -49,7 +51,10 @@ static const struct {
     {O_GRADS, "--grads", "FILE", "write the first step's gradients as safetensors; without --run, exit then"},
     {O_LOGITS, "--logits", "FILE", "write the logits of the first window as safetensors; without --run, exit then"},
     {O_EVAL_ONLY, "--eval-only", NULL, "print the validation loss of --init, or of the run with --resume, then exit"},
-    {O_PROFILE, "--profile", NULL, "at the end print a table of kernels: YAML line, calls, time, share of the peak"},
+    {O_PROFILE, "--profile", NULL,
+     "at the end print where the time went: kernels, YAML lines, share of the machine's limit (docs/profiling.md)"},
+    {O_TRACE, "--trace", "FILE.json", "at the end write the last steps' kernels as a Chrome trace, for Perfetto"},
+    {O_TRACE_STEPS, "--trace-steps", "N", "training steps in the trace; default: 3"},
     {O_CHECK_NAN, "--check-nan", NULL,
      "stop at the first NaN or infinity: names kernel, YAML line and layer, and what went in (docs/check-nan.md)"},
     {O_LICENSES, "--licenses", NULL, "print the licences of the software in this binary"},
@@ -104,6 +109,8 @@ static bool apply(Options *o, OptionId id, const char *value, Report *err) {
   case O_RESUME: return o->resume = true;
   case O_EVAL_ONLY: return o->eval_only = true;
   case O_PROFILE: return o->profile = true;
+  case O_TRACE: o->trace = value; return true;
+  case O_TRACE_STEPS: return whole("--trace-steps", value, 1, 10000, &o->trace_steps, err);
   case O_CHECK_NAN: return o->check_nan = true;
   case O_LICENSES: return o->licenses = true;
   case O_VERSION: return o->version = true;

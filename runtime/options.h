@@ -5,9 +5,10 @@
 #include "runtime/settings.h"
 
 typedef struct Options {
-  const char *data, *val, *run, *init, *grads, *logits;
+  const char *data, *val, *run, *init, *grads, *logits, *trace;
   int threads; /* 0: as many as cores */
   int sample;
+  int trace_steps; /* 0: not said */
   TokenFormat format;
   LoaderOrder order;
   bool resume, eval_only, profile, check_nan, help, version, licenses;

@@ -1,43 +1,104 @@
-/* Time by kernel, as thread 0 saw it: a kernel and the wait for the slowest thread. FLOPs are the model's arithmetic. */
+/* The notes behind --profile and --trace (profile.h).
+ *
+ * A thread's time inside of a list is told without gaps: what a kernel is said to take begins where the wait before it ended, so
+ * the walk between two kernels counts as the second one's. The clock is read through the vDSO, some tens of nanoseconds.
+ * What must hold: a lane is written by its own thread only, while a list runs; others read it between lists. */
 #include "runtime/profile.h"
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
-typedef struct Line {
-  int kernel;
-  double seconds;
-} Line;
-
-static int by_time(const void *a, const void *b) {
-  double x = ((const Line *)a)->seconds, y = ((const Line *)b)->seconds;
-  return x > y ? -1 : x < y;
+int64_t profile_now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
 }
 
-void profile_table(const Engine *e, double peak, Report *out) {
-  const Program *p = engine_program(e);
-  const KernelTime *times = engine_times(e);
-  Line *line = times ? calloc((size_t)p->nkernels + 1, sizeof(Line)) : NULL;
-  if (!line) return;
-  double total = 0;
-  for (int i = 0; i < p->nkernels; i++) {
-    line[i] = (Line){i, times[i].seconds};
-    total += times[i].seconds;
+Profile *profile_new(const Program *p, int threads, Report *err) {
+  size_t bytes = ((size_t)p->nsteps * sizeof(StepTime) + 127) / 64 * 64; /* never two threads on one cache line */
+  Profile *f = calloc(1, sizeof *f);
+  if (f) *f = (Profile){.p = p, .threads = threads, .lane = aligned_alloc(64, sizeof(ProfileLane) * (size_t)threads)};
+  if (f && f->lane) memset(f->lane, 0, sizeof(ProfileLane) * (size_t)threads);
+  bool ok = f && f->lane;
+  for (int i = 0; ok && i < threads; i++) {
+    f->lane[i].step = aligned_alloc(64, bytes);
+    ok = f->lane[i].step != NULL;
+    if (ok) memset(f->lane[i].step, 0, bytes);
   }
-  qsort(line, (size_t)p->nkernels, sizeof(Line), by_time);
-  report_add(out, "%-28s %-28s %9s %10s %7s %9s %7s %9s", "kernel", "from", "calls", "ms", "share", "GFLOP/s",
-             "of peak", "GB/s");
-  for (int i = 0; i < p->nkernels && total > 0; i++) {
-    const ProgramKernel *k = &p->kernel_info[line[i].kernel];
-    const KernelTime *t = &times[line[i].kernel];
-    if (!t->calls) continue;
-    char from[64], of[16] = "-";
-    snprintf(from, sizeof(from), "%s:%u", program_string(p, k->file), k->line);
-    double rate = t->seconds > 0 ? (double)t->calls / t->seconds : 0;
-    if (peak > 0) snprintf(of, sizeof(of), "%.1f%%", 100 * k->flops * rate / peak);
-    report_add(out, "%-28s %-28s %9" PRId64 " %10.2f %6.1f%% %9.1f %7s %9.1f", program_string(p, k->name), from,
-               t->calls, 1e3 * t->seconds, 100 * t->seconds / total, 1e-9 * k->flops * rate, of,
-               1e-9 * k->bytes * rate);
+  if (ok) return f;
+  report_add(err, "out of memory");
+  profile_free(f);
+  return NULL;
+}
+
+void profile_free(Profile *p) {
+  if (!p) return;
+  for (int i = 0; p->lane && i < p->threads; i++) free(p->lane[i].step);
+  trace_free(p->trace);
+  free(p->lane);
+  free(p);
+}
+
+void profile_step(Profile *p, int64_t number) {
+  if (!p) return;
+  if (p->trace) trace_begin(p->trace);
+  if (p->seen < 2) { /* begins anew: what was noted was before the steps, or of the first one */
+    for (int i = 0; i < p->threads; i++) memset(p->lane[i].step, 0, sizeof(StepTime) * (size_t)p->p->nsteps);
+    memset(p->phase, 0, sizeof p->phase);
+    p->first = number;
+    p->begun = profile_now();
   }
-  free(line);
+  p->seen++;
+  p->last = number;
+}
+
+int64_t profile_from(const Profile *p) {
+  return p ? profile_now() : 0;
+}
+
+void profile_to(Profile *p, ProfilePhase what, int64_t number, int64_t from) {
+  static const char *const name[PROFILE_PHASES] = {"step",       "data",       "micro-batch", "update",
+                                                   "evaluation", "checkpoint", "log"};
+  if (!p) return;
+  p->ended = profile_now();
+  p->phase[what].ns += p->ended - from;
+  p->phase[what].n++;
+  if (p->trace) trace_span(p->trace, name[what], number, from, p->ended);
+}
+
+void profile_enter(Profile *p, int thread) {
+  ProfileLane *l = &p->lane[thread];
+  if (p->trace) l->event = trace_room(p->trace, thread, &l->end);
+  l->now = profile_now();
+}
+
+void profile_skip(Profile *p, int thread) {
+  p->lane[thread].now = profile_now();
+}
+
+void profile_call(Profile *p, int thread, int step, int64_t turn, int64_t end) {
+  ProfileLane *l = &p->lane[thread];
+  StepTime *t = &l->step[step];
+  int64_t left = profile_now();
+  t->calls++;
+  t->busy += end - l->now;
+  t->wait += left - end;
+  if (l->event != l->end) *l->event++ = (TraceEvent){l->now, end, left, step, (int32_t)turn};
+  l->now = left;
+}
+
+void profile_leave(Profile *p, int thread) {
+  if (p->trace) trace_taken(p->trace, thread, p->lane[thread].event);
+}
+
+int64_t profile_kernel(const Profile *p, int kernel, double *seconds) {
+  int64_t calls = 0, ns = 0;
+  for (int i = 0; i < p->p->nsteps; i++) {
+    const ProgramStep *s = &p->p->steps[i];
+    if (s->kind != STEP_CALL || s->kernel != kernel) continue;
+    calls += p->lane[0].step[i].calls;
+    ns += p->lane[0].step[i].busy + p->lane[0].step[i].wait;
+  }
+  *seconds = 1e-9 * (double)ns;
+  return calls;
 }

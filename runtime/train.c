@@ -6,6 +6,7 @@
 #include "runtime/train.h"
 #include "runtime/check_nan.h"
 #include "runtime/machine.h"
+#include "runtime/profile.h"
 #include "runtime/weights.h"
 #include <inttypes.h>
 #include <math.h>
@@ -47,16 +48,21 @@ static bool run(Trainer *t, int list, Report *err, const char *where, ...) {
 
 bool trainer_gradients(Trainer *t, double *loss, Report *err) {
   int64_t micro_batches = t->set.global_batch / engine_program(t->e)->h->batch;
-  int64_t count = loader_draw(t->data, micro_batches, err);
+  int64_t from = profile_from(t->profile), count = loader_draw(t->data, micro_batches, err);
+  profile_to(t->profile, PROFILE_DATA, -1, from);
   if (count < 0) return false;
   double inv = count ? 1.0 / (double)count : 0, sum = 0;
   engine_set_scalar(t->e, "inv_count", inv);
   for (int64_t m = 0; m < micro_batches; m++) {
+    from = profile_from(t->profile);
     if (!loader_fill(t->data, m, err)) return false;
+    profile_to(t->profile, PROFILE_DATA, -1, from);
     engine_set_scalar(t->e, "loss_sum", 0);
+    from = profile_from(t->profile);
     if (!run(t, t->micro, err, "step %" PRId64 ", micro-batch %" PRId64 " of %" PRId64, t->step + 1, m + 1,
              micro_batches))
       return false;
+    profile_to(t->profile, PROFILE_MICRO, m + 1, from);
     sum += engine_scalar(t->e, "loss_sum");
   }
   *loss = sum * inv;
@@ -74,15 +80,23 @@ bool trainer_update(Trainer *t, Report *err) {
   engine_set_scalar(t->e, "clip", s->clip);
   engine_set_scalar(t->e, "bias1", 1 - power(s->beta1, n));
   engine_set_scalar(t->e, "bias2", 1 - power(s->beta2, n));
+  int64_t from = profile_from(t->profile);
   if (!run(t, t->update, err, "step %" PRId64, n)) return false;
+  profile_to(t->profile, PROFILE_UPDATE, -1, from);
   t->step = n;
   return true;
 }
 
 bool trainer_step(Trainer *t, StepMetrics *m, Report *err) {
   const ProgramHeader *h = engine_program(t->e)->h;
+  profile_step(t->profile, t->step + 1);
+  engine_set_profile(t->e, t->profile);
+  int64_t from = profile_from(t->profile);
   double start = machine_seconds(), lr = settings_lr(&t->set, t->step), loss;
-  if (!trainer_gradients(t, &loss, err) || !trainer_update(t, err)) return false;
+  bool ok = trainer_gradients(t, &loss, err) && trainer_update(t, err);
+  profile_to(t->profile, PROFILE_STEP, t->step + !ok, from);
+  engine_set_profile(t->e, NULL);
+  if (!ok) return false;
   double seconds = machine_seconds() - start, micro_batches = (double)(t->set.global_batch / h->batch);
   *m = (StepMetrics){
       .step = t->step, .loss = (double)(float)loss, .grad_norm = engine_scalar(t->e, "grad_norm"), .lr = lr};

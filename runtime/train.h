@@ -11,6 +11,7 @@ typedef struct Trainer {
   Settings set;
   int64_t step; /* optimizer steps done */
   double peak;  /* FLOP/s of this machine; 0: not measured */
+  struct Profile *profile; /* of trainer_step; NULL: none; the caller's */
   int micro, update, eval;
 } Trainer;
 
