@@ -108,7 +108,8 @@ static void add_row(const Program *p, const Row *r, const int64_t *calls, double
 
 static void add_rows(const Program *p, int64_t micro_batches, const int64_t *calls, const Roofline *limit, Arena *a,
                      Text *out) {
-  static const char *const head[] = {"kernel", "calls", "MFLOP", "MB", "FLOP/B", "bound", "ms", "share", "sites", "lines"};
+  static const char *const head[] = {"kernel", "calls", "MFLOP", "MB",    "FLOP/B",
+                                     "bound",  "ms",    "share", "sites", "lines"};
   Row *row = NEW_ARRAY(a, Row, p->nkernels + 1);
   double total = 0, flops = 0, bytes = 0;
   int64_t all = 0;

@@ -205,7 +205,8 @@ static bool start_profile(App *a) {
     sites_count(p, a->train.update, 1, calls);
     for (int i = 0; i < p->nsteps; i++) n += calls[i];
     free(calls);
-    int64_t spans = 2 * micro_batches + 16; /* a micro-batch and its data; the rest of a step, and what comes behind it */
+    int64_t spans =
+        2 * micro_batches + 16; /* a micro-batch and its data; the rest of a step, and what comes behind it */
     a->profile->trace = trace_new(p, threads, o->trace_steps ? o->trace_steps : TRACE_STEPS, n, spans, &a->err);
     if (!a->profile->trace) return false;
   }
@@ -222,6 +223,7 @@ static bool tell_profile(App *a) {
     if (!measure_limit(a)) return false;
     profile_table(a->profile, &table);
     fputs(table.s, stdout);
+    fflush(stdout); /* before what is said on standard error */
     text_free(&table);
   }
   if (!a->opt.trace) return true;
@@ -408,7 +410,8 @@ static int run(App *a) {
     ok = report_add(&a->err, "--eval-only needs weights: --init, or --run with --resume");
   if (o->sample && !sampler_possible(&a->program)) ok = report_add(&a->err, "--sample: this program writes no text");
   if ((o->profile || o->trace) && !training)
-    ok = report_add(&a->err, "%s goes with training: there are no steps to look at", o->profile ? "--profile" : "--trace");
+    ok = report_add(&a->err, "%s goes with training: there are no steps to look at",
+                    o->profile ? "--profile" : "--trace");
   if (o->trace_steps && !o->trace) ok = report_add(&a->err, "--trace-steps needs --trace");
   if (o->trace && !trace_possible(o->trace, &a->err)) ok = false;
   if (!ok) return fail(a, EXIT_USAGE);

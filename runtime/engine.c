@@ -37,9 +37,9 @@ struct Engine {
   int64_t *values;     /* by integer, index 0 */
   unsigned char *vary; /* by step: depends on the index of the running LIST */
   Lane *lanes;         /* by thread */
-  Profile *profile; /* NULL: off */
-  NanCheck *check;  /* NULL: off */
-  int list;        /* being run */
+  Profile *profile;    /* NULL: off */
+  NanCheck *check;     /* NULL: off */
+  int list;            /* being run */
 };
 
 static void *map_memory(size_t bytes, const char *what, Report *err) {

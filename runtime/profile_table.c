@@ -36,7 +36,8 @@ static void collect(const Profile *f, Row *row) {
   }
 }
 
-static void add_kernel(const Profile *f, const Row *r, const int64_t *calls, double steps, double step_ns, Text *cells) {
+static void add_kernel(const Profile *f, const Row *r, const int64_t *calls, double steps, double step_ns,
+                       Text *cells) {
   const Program *p = f->p;
   const ProgramKernel *k = &p->kernel_info[r->kernel];
   double ns = r->busy + r->wait, n = (double)r->calls;
@@ -106,8 +107,8 @@ void profile_table(const Profile *f, Text *out) {
     text_add(out, "profile of %" PRId64 " steps of %.3f ms (%" PRId64 " to %" PRId64 ")\n", f->phase[PROFILE_STEP].n,
              1e-6 * step / steps, f->first, f->last);
     roofline_text(&f->limit, out);
-    static const char *const head[] = {"kernel",  "calls", "ms",    "share", "wait", "GFLOP/s",
-                                       "GB/s",    "limit", "sites", "lines", "layers"};
+    static const char *const head[] = {"kernel", "calls", "ms",    "share", "wait",  "GFLOP/s",
+                                       "GB/s",   "limit", "sites", "lines", "layers"};
     for (int i = 0; i < LEN(head); i++) columns_add(&cells, "%s", head[i]);
     columns_row(&cells);
     for (int i = 0; i < p->nkernels; i++) {

@@ -10,10 +10,10 @@
 
 typedef uint64_t Words __attribute__((vector_size(16)));
 
-enum { STRIDE = 8 };                           /* vectors of a turn: two cache lines */
-static const double LEAST = 16 << 10;          /* bytes of a thread */
-static const double MOST = 256 << 20;          /* bytes of all */
-static const double TURN = 32 << 20;           /* bytes that a run walks at least: far longer than it takes to start */
+enum { STRIDE = 8 };                  /* vectors of a turn: two cache lines */
+static const double LEAST = 16 << 10; /* bytes of a thread */
+static const double MOST = 256 << 20; /* bytes of all */
+static const double TURN = 32 << 20;  /* bytes that a run walks at least: far longer than it takes to start */
 
 typedef struct Walk {
   Words *at;

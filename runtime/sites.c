@@ -59,8 +59,10 @@ void sites_lines(const Program *p, int kernel, const int64_t *calls, Text *out) 
       text_add(out, ",%" PRIu32, at[i].line);
     else
       text_add(out, "%s%s:%" PRIu32, i ? " " : "", program_string(p, at[i].file), at[i].line);
+  const ProgramKernel *own = &p->kernel_info[kernel];
   if (more) text_add(out, ",...");
-  if (!n) text_add(out, "-");
+  if (!n && own->line) text_add(out, "%s:%" PRIu32, program_string(p, own->file), own->line);
+  if (!n && !own->line) text_add(out, "-");
 }
 
 void sites_layers(const Program *p, int kernel, const int64_t *calls, Text *out) {

@@ -36,7 +36,8 @@ struct Trace {
 };
 
 static bool take(Trace *t) {
-  size_t page = 4096 / sizeof(TraceEvent), room = ((size_t)t->calls + page - 1) / page * page; /* threads share no page */
+  size_t page = 4096 / sizeof(TraceEvent),
+         room = ((size_t)t->calls + page - 1) / page * page; /* threads share no page */
   size_t bytes = room * sizeof(TraceEvent) * (size_t)t->threads * (size_t)t->slots;
   t->memory = bytes ? aligned_alloc(4096, bytes) : NULL;
   if (bytes && !t->memory) return false;
@@ -56,8 +57,8 @@ Trace *trace_new(const Program *p, int threads, int steps, int64_t calls, int64_
   int64_t most = calls > 0 ? TRACE_EVENTS / ((int64_t)threads * calls) : steps;
   if (steps > most) {
     report_add(err,
-               "--trace-steps %d: a step calls %" PRId64 " kernels on %d thread%s, and a trace holds %d calls; %s%" PRId64
-               " would fit",
+               "--trace-steps %d: a step calls %" PRId64
+               " kernels on %d thread%s, and a trace holds %d calls; %s%" PRId64 " would fit",
                steps, calls, threads, threads == 1 ? "" : "s", TRACE_EVENTS, most ? "--trace-steps " : "", most);
     return NULL;
   }
@@ -196,8 +197,9 @@ static void write_slot(Text *out, const Trace *t, const Slot *s, int64_t zero, F
 static void add_head(Text *out, const Trace *t) {
   Text name = {0};
   text_add(&name, "%s for %s", program_string(t->p, t->p->h->model), program_string(t->p, t->p->h->target));
-  text_add(out, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n{\"ph\":\"M\",\"pid\":0,\"name\":\"process_name\",\"args\":"
-                "{\"name\":");
+  text_add(out,
+           "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n{\"ph\":\"M\",\"pid\":0,\"name\":\"process_name\",\"args\":"
+           "{\"name\":");
   add_string(out, name.s);
   text_add(out, "}}");
   for (int k = 0; k < t->threads; k++)

@@ -9,8 +9,8 @@ typedef struct Trainer {
   Engine *e;
   Loader *data;
   Settings set;
-  int64_t step; /* optimizer steps done */
-  double peak;  /* FLOP/s of this machine; 0: not measured */
+  int64_t step;            /* optimizer steps done */
+  double peak;             /* FLOP/s of this machine; 0: not measured */
   struct Profile *profile; /* of trainer_step; NULL: none; the caller's */
   int micro, update, eval;
 } Trainer;

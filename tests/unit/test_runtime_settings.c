@@ -149,10 +149,10 @@ Test(settings, help_names_everything) {
   options_help(&p, "prog", &help);
   for (int i = 0; i < setting_count; i++)
     cr_assert(ne(ptr, strstr(help.text, setting_table[i].key), NULL), "%s", setting_table[i].key);
-  static const char *const options[] = {"--data",    "--val",     "--run",     "--steps",   "--init",
-                                        "--seed",    "--threads", "--set",     "--resume",  "--sample",
-                                        "--format",  "--grads",   "--logits",  "--order",   "--eval-only",
-                                        "--profile", "--help",    "--version", "--licenses"};
+  static const char *const options[] = {
+      "--data",      "--val",     "--run",    "--steps",       "--init",  "--seed",    "--threads",
+      "--set",       "--resume",  "--sample", "--format",      "--grads", "--logits",  "--order",
+      "--eval-only", "--profile", "--trace",  "--trace-steps", "--help",  "--version", "--licenses"};
   for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
     cr_assert(ne(ptr, strstr(help.text, options[i]), NULL), "%s", options[i]);
   cr_assert(ne(ptr, strstr(help.text, "0.05"), NULL)); /* the program's default, not the table's */

@@ -6,6 +6,7 @@
 #include "tests/unit/runtime_files.h"
 #include "tests/unit/runtime_fixture.h"
 #include <fcntl.h>
+#include <jansson.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -276,4 +277,83 @@ Test(train, a_broken_loss_stops_the_run) {
   run("--data DIR/data --run DIR/r --steps 400 --set lr=1e6 clip=0 adamw.weight_decay=1000 schedule.warmup=0", 1);
   log_says("a lower lr");
   cr_assert(not(eq(int, count_lines("r/metrics.jsonl"), 400)));
+}
+
+/* ---- --profile and --trace */
+
+/* The steps that a trace holds, "3 4 5 "; dies when the file is not JSON. */
+static void traced_steps(const char *name, char out[256]) {
+  json_error_t why;
+  json_t *root = json_load_file(in(&dir, name), JSON_REJECT_DUPLICATES, &why), *v;
+  cr_assert(ne(ptr, root, NULL), "%s:%d: %s", name, why.line, why.text);
+  size_t i;
+  int n = 0, at = 0;
+  out[0] = 0;
+  json_array_foreach(json_object_get(root, "traceEvents"), i, v) {
+    const char *what = json_string_value(json_object_get(v, "name"));
+    if (what && sscanf(what, "step %d", &at) == 1) n += snprintf(out + n, (size_t)(256 - n), "%d ", at);
+  }
+  json_decref(root);
+}
+
+Test(train, a_profile_changes_nothing) {
+  char steps[256];
+  run("--data DIR/data --run DIR/a --threads 2 --set checkpoint.every=15", 0);
+  run("--data DIR/data --run DIR/b --threads 2 --set checkpoint.every=15 --profile --trace DIR/t.json --trace-steps 5",
+      0);
+  log_says("profile of 39 steps of ");
+  log_says("bigram.yaml:1");
+  log_says("trace: ");
+  log_says("evaluation");
+  same_losses("a", "b", 40);
+  cr_assert(file_same(in(&dir, "a/checkpoints/latest/model.safetensors"),
+                      in(&dir, "b/checkpoints/latest/model.safetensors")));
+  cr_assert(file_same(in(&dir, "a/checkpoints/latest/optimizer.safetensors"),
+                      in(&dir, "b/checkpoints/latest/optimizer.safetensors")));
+  traced_steps("t.json", steps);
+  cr_assert(eq(str, steps, "36 37 38 39 40 "));
+  run("--data DIR/data --run DIR/a --resume --steps 41 --trace=DIR/t.json", 0); /* written over; without a table */
+  traced_steps("t.json", steps);
+  cr_assert(eq(str, steps, "41 "));
+  char *log = file_get(in(&dir, "log"), NULL);
+  cr_assert(eq(ptr, strstr(log, "profile of"), NULL), "%s", log);
+  free(log);
+}
+
+Test(train, a_trace_of_a_run_that_ends_early) {
+  char steps[256];
+  pid_t pid = start("--data DIR/data --run DIR/r --steps 100000000 --set eval.every=0 --profile --trace DIR/t.json");
+  for (int i = 0; i < 1500 && count_lines("r/metrics.jsonl") < 20; i++) usleep(10000);
+  kill(pid, SIGINT);
+  cr_assert(eq(int, finish(pid), 130));
+  log_says("profile of ");
+  traced_steps("t.json", steps);
+  int a, b, c, n = -1;
+  cr_assert(eq(int, sscanf(steps, "%d %d %d %n", &a, &b, &c, &n), 3), "%s", steps);
+  cr_assert(a >= 18 && b == a + 1 && c == b + 1 && n > 0 && !steps[n], "%s", steps);
+
+  run("--data DIR/data --run DIR/q --steps 400 --trace DIR/u.json --set lr=1e6 clip=0 adamw.weight_decay=1000 "
+      "schedule.warmup=0",
+      1);
+  log_says("a lower lr");
+  traced_steps("u.json", steps);
+  cr_assert(ne(int, steps[0], 0));
+}
+
+Test(train, a_profile_that_is_not_possible) {
+  run("--data DIR/data --grads DIR/g --profile", 2);
+  log_says("--profile goes with training");
+  run("--val DIR/data/val.bin --init DIR/x --eval-only --trace DIR/t.json", 2);
+  log_says("--trace goes with training");
+  run("--data DIR/data --run DIR/r --trace-steps 4", 2);
+  log_says("--trace-steps needs --trace");
+  run("--data DIR/data --run DIR/r --trace DIR/t.json --trace-steps 0", 2);
+  log_says("from 1 to 10000");
+  run("--data DIR/data --run DIR/r --trace DIR/none/t.json", 2);
+  log_says("none/t.json");
+  run("--data DIR/data --run DIR/r --trace DIR/data", 2);
+  log_says("that is a folder");
+  cr_assert(ne(int, access(in(&dir, "r"), F_OK), 0)); /* no mistake has made a run folder */
+  run("--data DIR/data --run DIR/r --trace DIR/t.json --trace-steps 10000 --set global_batch=400 --threads 3", 1);
+  log_says("--trace-steps 1149 would fit");
 }
