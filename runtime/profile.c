@@ -6,12 +6,19 @@
 #include "runtime/profile.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 int64_t profile_now(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+/* How often this process had to leave a core. */
+static int64_t cores_taken(void) {
+  struct rusage u;
+  return getrusage(RUSAGE_SELF, &u) ? 0 : u.ru_nivcsw;
 }
 
 Profile *profile_new(const Program *p, int threads, Report *err) {
@@ -46,6 +53,7 @@ void profile_step(Profile *p, int64_t number) {
     for (int i = 0; i < p->threads; i++) memset(p->lane[i].step, 0, sizeof(StepTime) * (size_t)p->p->nsteps);
     memset(p->phase, 0, sizeof p->phase);
     p->first = number;
+    p->taken[0] = cores_taken();
     p->begun = profile_now();
   }
   p->seen++;
@@ -63,6 +71,7 @@ void profile_to(Profile *p, ProfilePhase what, int64_t number, int64_t from) {
   p->ended = profile_now();
   p->phase[what].ns += p->ended - from;
   p->phase[what].n++;
+  if (what == PROFILE_STEP) p->taken[1] = cores_taken();
   if (p->trace) trace_span(p->trace, name[what], number, from, p->ended);
 }
 

@@ -45,6 +45,8 @@ typedef struct Profile {
   int64_t first, last;  /* training steps that are counted, by number */
   int64_t seen;         /* training steps begun, those left out too */
   int64_t begun, ended; /* of all that is counted: profile_now() */
+  int64_t taken
+      [2]; /* how often the system had taken a core away, for others to run: at the begin, at the last step's end */
   Roofline limit;
   Trace *trace; /* NULL: none; owned */
 } Profile;

@@ -104,8 +104,11 @@ void profile_table(const Profile *f, Text *out) {
     collect(f, row);
     for (int i = 0; i < p->nsteps; i++) calls[i] = f->lane[0].step[i].calls;
     qsort(row, (size_t)p->nkernels, sizeof(Row), by_time);
-    text_add(out, "profile of %" PRId64 " steps of %.3f ms (%" PRId64 " to %" PRId64 ")\n", f->phase[PROFILE_STEP].n,
+    text_add(out, "profile of %" PRId64 " steps of %.3f ms (%" PRId64 " to %" PRId64 ")", f->phase[PROFILE_STEP].n,
              1e-6 * step / steps, f->first, f->last);
+    int64_t taken = f->taken[1] - f->taken[0];
+    if (taken) text_add(out, "; %" PRId64 " times a core was taken away by other programs", taken);
+    text_add(out, "\n");
     roofline_text(&f->limit, out);
     static const char *const head[] = {"kernel", "calls", "ms",    "share", "wait",  "GFLOP/s",
                                        "GB/s",   "limit", "sites", "lines", "layers"};
