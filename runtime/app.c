@@ -182,11 +182,13 @@ static bool start_check(App *a) {
 }
 
 /* The machine's limits, as good as they were seen: before and after the run, for neighbours may disturb either. */
-static bool measure_limit(App *a) {
+static bool measure_limit(App *a, Report *err) {
   Roofline *limit = &a->profile->limit;
+  engine_set_check(a->e, NULL); /* the list's numbers are of no model */
   double peak = engine_peak(a->e, 0.1);
+  engine_set_check(a->e, a->check);
   if (peak > limit->flops) limit->flops = peak;
-  return roofline_memory(limit, engine_pool(a->e), 0.2, &a->err);
+  return roofline_memory(limit, engine_pool(a->e), 0.2, err);
 }
 
 /* With --profile or --trace: memory for all that is noted is taken now, so that the run is not disturbed. */
@@ -196,7 +198,7 @@ static bool start_profile(App *a) {
   int threads = pool_threads(engine_pool(a->e));
   if (!o->profile && !o->trace) return true;
   a->profile = profile_new(p, threads, &a->err);
-  if (!a->profile || (o->profile && !measure_limit(a))) return false;
+  if (!a->profile || (o->profile && !measure_limit(a, &a->err))) return false;
   if (o->trace) {
     int64_t *calls = calloc((size_t)p->nsteps + 1, sizeof(int64_t)), n = 0;
     int64_t micro_batches = a->state.set.global_batch / p->h->batch;
@@ -220,7 +222,10 @@ static bool tell_profile(App *a) {
   progress_break(&a->progress);
   if (a->opt.profile) {
     Text table = {0};
-    if (!measure_limit(a)) return false;
+    Report notes = {0};
+    measure_limit(a, &notes); /* when it fails, what was measured before the run stays */
+    show(stderr, "note: ", &notes);
+    report_free(&notes);
     profile_table(a->profile, &table);
     fputs(table.s, stdout);
     fflush(stdout); /* before what is said on standard error */

@@ -55,14 +55,15 @@ bool trainer_gradients(Trainer *t, double *loss, Report *err) {
   engine_set_scalar(t->e, "inv_count", inv);
   for (int64_t m = 0; m < micro_batches; m++) {
     from = profile_from(t->profile);
-    if (!loader_fill(t->data, m, err)) return false;
+    bool ok = loader_fill(t->data, m, err);
     profile_to(t->profile, PROFILE_DATA, -1, from);
+    if (!ok) return false;
     engine_set_scalar(t->e, "loss_sum", 0);
     from = profile_from(t->profile);
-    if (!run(t, t->micro, err, "step %" PRId64 ", micro-batch %" PRId64 " of %" PRId64, t->step + 1, m + 1,
-             micro_batches))
-      return false;
+    ok = run(t, t->micro, err, "step %" PRId64 ", micro-batch %" PRId64 " of %" PRId64, t->step + 1, m + 1,
+             micro_batches);
     profile_to(t->profile, PROFILE_MICRO, m + 1, from);
+    if (!ok) return false;
     sum += engine_scalar(t->e, "loss_sum");
   }
   *loss = sum * inv;
@@ -81,8 +82,9 @@ bool trainer_update(Trainer *t, Report *err) {
   engine_set_scalar(t->e, "bias1", 1 - power(s->beta1, n));
   engine_set_scalar(t->e, "bias2", 1 - power(s->beta2, n));
   int64_t from = profile_from(t->profile);
-  if (!run(t, t->update, err, "step %" PRId64, n)) return false;
+  bool ok = run(t, t->update, err, "step %" PRId64, n);
   profile_to(t->profile, PROFILE_UPDATE, -1, from);
+  if (!ok) return false;
   t->step = n;
   return true;
 }
