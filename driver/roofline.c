@@ -50,7 +50,7 @@ static bool measure(const Target *t, Pool *p, Roofline *out, Arena *a, Diags *d,
   ok = at != NULL;
   if (ok) {
     *(void **)&r.kernel = at;
-    out->flops = peak_rate(p, &r, flops, 0.1);
+    out->flops = peak_rate(p, &r, flops, 0.2);
     ok = roofline_memory(out, p, 0.3, err);
   }
   jit_free(j);
