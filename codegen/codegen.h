@@ -7,8 +7,8 @@
  *   fingerprint.c  a machine's kind in one word */
 #ifndef INK_CODEGEN_H
 #define INK_CODEGEN_H
-#include "ir/graph.h"
 #include "ir/kir.h"
+#include "ir/region.h"
 #include "ir/target.h"
 
 /* "cpu", "cpu:native", "cpu:x86-64-v3", "cpu:x86-64-v4", "cpu:aarch64". A suffix ",lanes=16" overrides the vector width (wider
@@ -32,11 +32,6 @@ typedef struct Lowered {
 bool lower_region(const Graph *region, const Target *t, KModule *into, Lowered *out);
 /* A kernel "peak": on each thread *flops of independent FMAs in registers. One output buffer (f32[64]) keeps them alive. */
 bool lower_peak(const Target *t, KModule *into, Lowered *out, double *flops);
-
-/* The input whose buffer output `o` of a region shares. REGION_MUST: the kernel updates it in place (scatter_add, contract_from);
- * REGION_MAY: every element is read before the same element is written, by the same thread. -1: keep them apart. */
-typedef enum { REGION_NONE, REGION_MAY, REGION_MUST } RegionAlias;
-RegionAlias region_alias(const Graph *region, int output, int input);
 
 /* ---- llvm.c. Object file (or text for --stage llvm and asm) with all kernels of km, and, when blob is not NULL,
  * ink_program and ink_kernels (kernel i of km is ink_kernels[i]). kernel: only this one (dumps), or NULL. */

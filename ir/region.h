@@ -40,4 +40,10 @@ bool space_has(const Space *s, const Graph *g, Val v, int group);
 int space_group(const Space *s, int axis);
 /* Every output and inner value is reachable and the groups suit the kind: what lowering will demand. */
 bool region_fits(const Graph *g, const char *kind);
+
+/* ---- region_alias.c: the input whose buffer output `o` of a region shares. REGION_MUST: the kernel updates it in place
+ * (scatter_add, contract_from); REGION_MAY: every element is read before the same element is written, by the same thread.
+ * REGION_NONE: keep them apart. */
+typedef enum { REGION_NONE, REGION_MAY, REGION_MUST } RegionAlias;
+RegionAlias region_alias(const Graph *region, int output, int input);
 #endif
