@@ -125,12 +125,18 @@ static bool target_option(Diags *d, const char *option, Target *out) {
     out->chunk = v;
     return true;
   }
+  if (!strncmp(option, "memory=", 7)) {
+    if (!number || v < 0) return diag_error(d, (Span){0}, "target option '%s': memory is a number of bytes", option);
+    out->memory = v;
+    return true;
+  }
   if (!strncmp(option, "fuse=", 5)) {
     if (!number || v < 0 || v > 1) return diag_error(d, (Span){0}, "target option '%s': fuse is 0 or 1", option);
     out->apart = !v;
     return true;
   }
-  return diag_error(d, (Span){0}, "target option '%s': lanes=N, chunk=BYTES and fuse=0 are known", option);
+  return diag_error(d, (Span){0}, "target option '%s': lanes=N, chunk=BYTES, memory=BYTES and fuse=0 are known",
+                    option);
 }
 
 bool target_has(const Target *t, const char *feature) {

@@ -13,6 +13,7 @@ typedef struct Target {
   bool dpbf16;                         /* has vdpbf16ps, for vectors of that many lanes */
   int64_t l1, l2, l3;                  /* bytes a core may count on */
   int64_t chunk;                       /* bytes: larger row-wise values are made in parts of that; 0: none are */
+  int64_t memory;                      /* bytes that may be alive at once between calls; 0: any number */
   bool apart;                          /* one kernel for each op: nothing is fused */
   int cores;
 } Target;

@@ -38,9 +38,13 @@ typedef struct Options {
   int files; /* argv index of the first file, 0: none */
 } Options;
 
-static const char *const targets[] = {
-    "cpu:x86-64-v3,chunk=2048", "cpu:x86-64-v3,lanes=16", "cpu:x86-64-v3,lanes=4", "cpu:x86-64-v3", "cpu:x86-64-v4",
-    "cpu:x86-64-v4,chunk=2048", "cpu:x86-64-v4,fuse=0"};
+static const char *const targets[] = {"cpu:x86-64-v3,chunk=2048",
+                                      "cpu:x86-64-v3,lanes=16",
+                                      "cpu:x86-64-v3,lanes=4,memory=1",
+                                      "cpu:x86-64-v3",
+                                      "cpu:x86-64-v4,memory=4096",
+                                      "cpu:x86-64-v4,chunk=2048,memory=1",
+                                      "cpu:x86-64-v4,fuse=0"};
 
 /* The questions about the module of a seed: one target, which the seed chooses. */
 static Check check_for(const Options *o, uint64_t seed) {
