@@ -46,6 +46,10 @@ void compile_report(const Compile *c, int64_t threads, bool times, Text *out) {
            cli_bytes(a, r->scratch), threads, cli_bytes(a, r->consts));
   text_add(out, "arena:  %s; alive at once at most %s; without sharing %s\n", cli_bytes(a, r->arena),
            cli_bytes(a, r->peak), cli_bytes(a, r->sum_temp));
+  const Traded *t = &c->traded;
+  if (t->calls)
+    text_add(out, "traded: %s less memory for %.1f%% more FLOPs a step; %d of the steps compute something again\n",
+             cli_bytes(a, t->memory), 100 * t->more / t->flops, t->calls);
   if (!times) return;
   double verify = 0;
   for (int i = 0; i < c->nphases; i++)

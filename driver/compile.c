@@ -66,7 +66,7 @@ static bool run_passes(Compile *c) {
   for (int i = 0; i < pass_count; i++) {
     const PassInfo *p = &pass_table[i];
     const Module *before = c->module;
-    Module *m = p->run(c->module, &c->target);
+    Module *m = p->run == pass_remat ? budget_run(c, p) : p->run(c->module, &c->target);
     if (!m || c->diags->n) return false;
     compile_phase(c, p->name, &since);
     if (!module_verify(m))
@@ -131,7 +131,8 @@ static ProgramSpec program_spec(Compile *c) {
   text_add(&text, "%s\n---\n", m->effective ? m->effective : "");
   for (int i = 0; i < LEN(setting_names); i++) {
     settings[i] = (NamedText){setting_names[i], c->train.value[i]};
-    text_add(&text, "%s: %s\n", setting_names[i], c->train.value[i]);
+    /* A budget changes no number: a checkpoint goes on in a program that was built with another one. */
+    if (i != train_key("memory")) text_add(&text, "%s: %s\n", setting_names[i], c->train.value[i]);
   }
   files[0] = (NamedText){"config.json", m->config_json};
   files[1] = (NamedText){"generation_config.json", m->generation_config_json};

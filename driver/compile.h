@@ -16,6 +16,13 @@ typedef struct Phase {
   double seconds;
 } Phase;
 
+/* What the memory budget changed. */
+typedef struct Traded {
+  int64_t memory;     /* bytes that the program takes less */
+  double flops, more; /* of a step without the budget; that come on top */
+  int calls;          /* of kernels that run again, a micro-batch */
+} Traded;
+
 typedef struct Compile {
   /* asked */
   Arena *arena;
@@ -40,6 +47,7 @@ typedef struct Compile {
   KModule *kernels;
   Text blob, object;
   ProgramReport report;
+  Traded traded;
   Phase phases[32];
   int nphases;
 } Compile;
@@ -48,6 +56,9 @@ typedef struct Compile {
 bool compile_run(Compile *c, Stage until);
 void compile_phase(Compile *c, const char *name, double *since); /* notes the time since *since, which becomes now */
 void compile_free(Compile *c);
+
+/* ---- budget.c: the pass `remat` on c->module, with the limit that follows from the training specification's budget. */
+Module *budget_run(Compile *c, const PassInfo *remat);
 
 /* ---- dump.c: the model at a stage of the pipeline as text, appended to out. kernel: for kernels, llvm and asm only this
  * one, or NULL. */

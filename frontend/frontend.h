@@ -67,6 +67,8 @@ TrainSpec *train_text(Arena *a, Diags *d, const char *name, const char *text); /
 /* Applies one "key=value" of the command line to a loaded spec and brings its other fields up to date. */
 bool train_set(Arena *a, Diags *d, TrainSpec *s, const char *set);
 int train_key(const char *key); /* index in train.def or -1 */
+/* An amount of memory as the key `memory` takes it; none: 0. false: it is no such text. */
+bool train_bytes(const char *text, int64_t *bytes);
 /* The key or section that was probably meant by a word that is none, or NULL. */
 const char *train_nearest(const char *word);
 /* Checks one "key=value" as --set gives it; used for TRAIN.yaml too. Returns NULL or what is wrong (with a suggestion). */

@@ -99,7 +99,32 @@ const char *train_check(Arena *a, const char *key, const char *value, bool at_ru
                         value);
   if (k == KEY_schedule) return check_word(a, key, value, schedules, LEN(schedules));
   if (k == KEY_dtype) return check_word(a, key, value, dtypes, LEN(dtypes));
+  int64_t bytes;
+  if (k == KEY_memory)
+    return train_bytes(value, &bytes)
+               ? NULL
+               : arena_printf(a, "memory: expected none or an amount such as 8GiB, 500MiB or 1073741824, found '%.60s'",
+                              value);
   return check_number(a, &key_row[k], value);
+}
+
+/* "8GiB", "1.5 MiB", "4096": at most 4 EiB. */
+bool train_bytes(const char *text, int64_t *bytes) {
+  static const struct Unit {
+    const char *name;
+    double bytes;
+  } units[] = {{"", 1}, {"KiB", 1024}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1024. * (1 << 30)}};
+  size_t digits = strspn(text, "0123456789."), blanks = strspn(text + digits, " ");
+  char *end;
+  double v = strtod(text, &end);
+  *bytes = 0;
+  if (!strcmp(text, "none")) return true;
+  if (!digits || digits > 20 || blanks > 1 || end != text + digits) return false;
+  for (int i = 0; i < LEN(units); i++)
+    if (!strcmp(text + digits + blanks, units[i].name)) v *= units[i].bytes, end = NULL;
+  if (end || v < 1 || v > 4. * (1ll << 60) || (v != floor(v) && text[digits] == 0)) return false;
+  *bytes = (int64_t)v;
+  return true;
 }
 
 typedef struct TrainReader {
