@@ -13,7 +13,7 @@
 
 /* "cpu", "cpu:native", "cpu:x86-64-v3", "cpu:x86-64-v4", "cpu:aarch64". A suffix ",lanes=16" overrides the vector width (wider
  * vectors are split by LLVM: the schedule of a wide machine, run on a narrow one), ",chunk=65536" the size above which row-wise
- * values such as logits are made in parts (0: never). */
+ * values such as logits are made in parts (0: never), ",memory=1048576" what may be alive at once (0: any number). */
 bool target_resolve(Arena *a, Diags *d, const char *name, Target *out);
 /* Does the target name this feature ("avx512bf16", LLVM's word)? Levels such as x86-64-v3 name none. */
 bool target_has(const Target *t, const char *feature);

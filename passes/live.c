@@ -1,8 +1,8 @@
 /* What a graph of calls keeps in memory: lifetimes of values and their sum at every place of an order.
  *
  * A value lives from the call that makes it to the last that reads it, itself or through a reshape. It has no bytes of its own
- * if it is an input, a constant table, or an output: outputs are written where they stay, and so is what an update in place
- * turns into one (a gradient's sum). A result takes over the bytes of an operand that ends with it and may be written over
+ * if it is an input, a constant table, or an output: outputs are written where they stay, if nothing there is to be read any more, and
+ * so is what an update in place turns into one (a gradient's sum). A result takes over the bytes of an operand that ends with it and may be written over
  * (region_alias). While a loop runs its operands and results stay, and what one turn of its body needs comes on top.
  *
  * Bytes of symbolic extents count at their bounds, as in the plan. */
@@ -72,9 +72,21 @@ bool live_carried(const Live *l, int node, int result) {
   return carried(l, &l->g->nodes[node], result) >= 0;
 }
 
+/* Can the root be written straight to where input x is? Not while x is still to be read, nor by a kernel that reads it in
+ * another order. */
+static bool writable(const Live *l, Val root, Val x, const int *last) {
+  int at = l->g->def[root];
+  const Node *n = &l->g->nodes[at];
+  if (last[x] > 1 + at) return false;
+  for (int k = 0; k < n->nargs && l->alias[at]; k++)
+    if (l->root[n->args[k]] == x && l->alias[at][(int)(root - n->res) * n->nargs + k] == REGION_NONE) return false;
+  return true;
+}
+
 static void find_elsewhere(Live *l, Arena *a) {
   const Graph *g = l->g;
-  int *last = NEW_ARRAY(a, int, g->nvals); /* by root: 1 + the last node that reads it */
+  int *last = NEW_ARRAY(a, int, g->nvals);    /* by root: 1 + the last node that reads it */
+  Val *becomes = NEW_ARRAY(a, Val, g->nvals); /* by root: the input whose next value it is */
   for (int i = 0; i < g->nnodes; i++) {
     const Node *n = &g->nodes[i];
     if (n->op == OP_table || n->op == OP_const) l->elsewhere[n->res] = true;
@@ -82,14 +94,25 @@ static void find_elsewhere(Live *l, Arena *a) {
   }
   for (int o = 0; o < g->noutputs; o++) {
     Val r = l->root[g->outputs[o].val];
-    l->elsewhere[r] = true;
-    last[r] = 1 + g->nnodes;
+    const Input *in = graph_find_input(g, g->outputs[o].name);
+    const Node *n = val_node(g, r);
+    /* of nothing (zeros) and for outputs alone: it is made in each of their places */
+    if (n && !n->nargs && n->nres == 1 && !last[r] && !live_is_loop(g, n)) l->elsewhere[r] = true;
+    if (!l->output[r] && in) becomes[r] = in->val;
+    l->output[r] = true;
   }
+  for (int o = 0; o < g->noutputs; o++) last[l->root[g->outputs[o].val]] = 1 + g->nnodes;
   for (int i = g->nnodes - 1; i >= 0; i--) { /* what is carried on into an output starts where that stays */
     const Node *n = &g->nodes[i];
     for (int r = 0; r < n->nres; r++) {
-      int k = l->elsewhere[n->res + (Val)r] ? carried(l, n, r) : -1;
-      if (k >= 0 && last[l->root[n->args[k]]] == 1 + i) l->elsewhere[l->root[n->args[k]]] = true;
+      Val v = n->res + (Val)r;
+      if (!l->output[v] || l->root[v] != v) continue;
+      l->elsewhere[v] = l->elsewhere[v] || !becomes[v] || writable(l, v, becomes[v], last);
+      int k = carried(l, n, r);
+      Val over = k < 0 ? 0 : l->root[n->args[k]];
+      if (!over || last[over] != 1 + i || l->output[over]) continue;
+      l->output[over] = true;
+      becomes[over] = becomes[v];
     }
   }
 }
@@ -98,6 +121,7 @@ Live live_new(const Graph *g, Arena *a) {
   Live l = {.g = g};
   l.root = NEW_ARRAY(a, Val, g->nvals);
   l.elsewhere = NEW_ARRAY(a, bool, g->nvals);
+  l.output = NEW_ARRAY(a, bool, g->nvals);
   l.alias = NEW_ARRAY(a, Aliases, g->nnodes + 1);
   l.inside = NEW_ARRAY(a, int64_t, g->nnodes + 1);
   for (int v = 0; v < g->nvals; v++) l.root[v] = (Val)v;
@@ -162,6 +186,10 @@ Profile live_profile(const Live *l, const LiveStep *steps, int n, Arena *a) {
       PUSH(a, p.stays, p.nstays, p.cap_stays, new);
       stay[v] = p.nstays;
     }
+  }
+  for (int i = 0; i < p.nstays; i++) { /* an output that had no place yet is copied there in the end, or made there */
+    Stay *s = &p.stays[i];
+    if (l->output[s->root] && g->nodes[g->def[s->root]].nargs) s->end = n - 1;
   }
   for (int i = 0; i < p.nstays; i++) {
     p.bytes[p.stays[i].begin] += p.stays[i].bytes;

@@ -15,6 +15,7 @@ typedef struct Live {
   const Graph *g;
   Val *root;       /* by value: whose bytes it has, through reshapes */
   bool *elsewhere; /* by root: it needs no memory of its own: tables, what becomes an output in its place */
+  bool *output;    /* by root: it is an output, or is carried on into one */
   Aliases *alias;  /* by node */
   int64_t *inside; /* by node: of a loop, what one turn keeps beside operands and results */
 } Live;

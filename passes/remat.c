@@ -60,8 +60,7 @@ typedef struct Remat {
 static bool reads_overwritten(const Remat *r, const Node *n, const bool *fresh) {
   for (int i = 0; i < n->nargs; i++) {
     Val v = r->live.root[n->args[i]];
-    const Node *by = val_node(r->g, v);
-    if (fresh[v] || (by && by->op != OP_table && by->op != OP_const && r->live.elsewhere[v])) return true;
+    if (fresh[v] || r->live.output[v]) return true;
   }
   return false;
 }
@@ -105,7 +104,7 @@ static void find_makers(Remat *r) {
     m.cuttable = n->op != OP_reshape && n->op != OP_table && n->op != OP_const && !live_is_loop(g, n) &&
                  !reads_overwritten(r, n, fresh);
     for (int k = 0; k < n->nres; k++)
-      m.cuttable = m.cuttable && !r->live.elsewhere[n->res + (Val)k] && !live_carried(&r->live, i, k);
+      m.cuttable = m.cuttable && !r->live.output[n->res + (Val)k] && !live_carried(&r->live, i, k);
     PUSH(r->tmp, r->maker, r->nmakers, r->cap_makers, m);
   }
   for (int i = 0; i < g->nnodes; i++)

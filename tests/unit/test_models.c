@@ -309,7 +309,7 @@ static void run_machines(Machine *m, int n, const Model *model) {
     }
 }
 
-static const char *const targets[] = {"cpu:x86-64-v3", "cpu:x86-64-v3,lanes=16", "cpu:x86-64-v3,lanes=4",
+static const char *const targets[] = {"cpu:x86-64-v3", "cpu:x86-64-v3,lanes=16", "cpu:x86-64-v3,lanes=4,memory=1",
                                       CHUNKED,         "cpu:x86-64-v3,fuse=0",   "cpu:x86-64-v4"};
 _Static_assert(MACHINES >= 2 + 3 * LEN(targets),
                "two evaluators, and each target's graph and its program on 1 and 2 threads");
