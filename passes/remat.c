@@ -22,15 +22,16 @@
  * not the best one; the best is NP-hard (Jain et al. 2020, Checkmate). Chen et al. 2016 is its special case of
  * a chain of layers.
  *
- * Invariants: no cut is left that the limit does not need; loops, updates in place and what becomes an output run once;
- * nothing that reads an old value runs behind the call that overwrites it. */
+ * Invariants: no cut is left that the limit does not need; loops, updates in place and what becomes an output run once, and so does
+ * what reads an input that gets a next value: behind the call that writes it the old one is gone. */
 #include "passes/remat.h"
 #include "passes/passes.h"
 #include "passes/rewrite.h"
 #include <stdlib.h>
 #include <string.h>
 
-/* FLOPs that a core does while it moves a byte; how much larger an operand than all that goes must be to stay. */
+/* FLOPs that a core does while it moves a byte. An operand that is so many times smaller than what goes stays longer rather than
+ * being made again, too. */
 enum { FLOPS_A_BYTE = 16, SMALL = 8 };
 
 /* A call, or another node; behind the nodes, parts of calls. */
