@@ -27,6 +27,7 @@ typedef struct Emit {
   LLVMValueRef *results;
   Loop loop[MAX_DEPTH];
   int depth;
+  bool streams; /* has stores past the caches */
 } Emit;
 
 static LLVMTypeRef vec(LLVMTypeRef t, int lanes) {
@@ -185,6 +186,33 @@ static void store_at(Emit *e, int buf, LLVMValueRef at, LLVMValueRef x, int lane
   LLVMSetAlignment(LLVMBuildStore(e->l->b, x, address(e, buf, at)), half ? 2 : 4);
 }
 
+/* A store that does not stay in the caches, nor reads its line first. Such stores must be aligned, which a block of memory need
+ * not be, so it is asked each time: a branch that is always taken the same way. */
+static void stream_at(Emit *e, int buf, LLVMValueRef at, LLVMValueRef x, int lanes) {
+  Llvm *l = e->l;
+  if (strcmp(l->target->arch, "x86_64") != 0 || lanes < 4 || e->k->bufs[buf].dt != DT_f32) {
+    store_at(e, buf, at, x, lanes);
+    return;
+  }
+  unsigned bytes = (unsigned)lanes * 4;
+  LLVMBasicBlockRef past = block(e, "past"), through = block(e, "through"), then = block(e, "then");
+  LLVMValueRef p = address(e, buf, at), place = LLVMBuildPtrToInt(l->b, p, l->i64, "");
+  LLVMValueRef off = LLVMBuildAnd(l->b, place, c64(l, bytes - 1), "");
+  LLVMBuildCondBr(l->b, LLVMBuildICmp(l->b, LLVMIntEQ, off, c64(l, 0), ""), past, through);
+  LLVMPositionBuilderAtEnd(l->b, past);
+  LLVMValueRef store = LLVMBuildStore(l->b, x, p);
+  LLVMSetAlignment(store, bytes);
+  LLVMMetadataRef one = LLVMValueAsMetadata(LLVMConstInt(l->i32, 1, 0));
+  LLVMSetMetadata(store, LLVMGetMDKindIDInContext(l->ctx, "nontemporal", 11),
+                  LLVMMetadataAsValue(l->ctx, LLVMMDNodeInContext2(l->ctx, &one, 1)));
+  LLVMBuildBr(l->b, then);
+  LLVMPositionBuilderAtEnd(l->b, through);
+  store_at(e, buf, at, x, lanes);
+  LLVMBuildBr(l->b, then);
+  LLVMPositionBuilderAtEnd(l->b, then);
+  e->streams = true;
+}
+
 static LLVMValueRef masked(Emit *e, const KIns *i, bool store) {
   Llvm *l = e->l;
   int lanes = store ? e->k->ins[i->b - 1].lanes : i->lanes;
@@ -315,6 +343,7 @@ static void emit_ins(Emit *e, uint32_t n) {
     break;
   }
   case K_store: store_at(e, i->buf, A, B, e->k->ins[i->b - 1].lanes); return;
+  case K_stream: stream_at(e, i->buf, A, B, e->k->ins[i->b - 1].lanes); return;
   case K_store_n: masked(e, i, true); return;
   case K_store_s:
     for (int j = 0; j < e->k->ins[i->b - 1].lanes; j++) {
@@ -452,6 +481,7 @@ LLVMValueRef llvm_kernel(Llvm *l, const Kernel *k) {
     }
     emit_ins(&e, n);
   }
+  if (e.streams) LLVMBuildFence(l->b, LLVMAtomicOrderingSequentiallyConsistent, 0, ""); /* such stores know no order */
   LLVMBuildRetVoid(l->b);
   LLVMSetCurrentDebugLocation2(l->b, NULL);
   arena_free(tmp);

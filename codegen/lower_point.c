@@ -327,6 +327,8 @@ void cursor_store(Cursor *c, int output, KV x) {
   if (k_const(k, stride, &one) && one == 1) {
     if (c->count)
       k_store_n(k, buf, at, x, c->count);
+    else if (type_bytes(val_type(c->lo->g, v)) > c->lo->t->l3)
+      k_stream(k, buf, at, x); /* nothing of it is left in the caches when the next kernel comes */
     else
       k_store(k, buf, at, x);
   } else if (!c->count) {

@@ -120,14 +120,16 @@ static bool target_option(Diags *d, const char *option, Target *out) {
     out->lanes = (int)v;
     return true;
   }
-  if (!strncmp(option, "chunk=", 6)) {
-    if (!number || v < 0) return diag_error(d, (Span){0}, "target option '%s': chunk is a number of bytes", option);
-    out->chunk = v;
-    return true;
-  }
-  if (!strncmp(option, "memory=", 7)) {
-    if (!number || v < 0) return diag_error(d, (Span){0}, "target option '%s': memory is a number of bytes", option);
-    out->memory = v;
+  const struct {
+    const char *name;
+    int64_t *bytes;
+  } sizes[] = {{"chunk=", &out->chunk}, {"memory=", &out->memory}, {"l3=", &out->l3}};
+  for (int i = 0; i < LEN(sizes); i++) {
+    if (strncmp(option, sizes[i].name, strlen(sizes[i].name)) != 0) continue;
+    if (!number || v < 0)
+      return diag_error(d, (Span){0}, "target option '%s': %.*s is a number of bytes", option,
+                        (int)strlen(sizes[i].name) - 1, sizes[i].name);
+    *sizes[i].bytes = v;
     return true;
   }
   if (!strncmp(option, "fuse=", 5)) {
@@ -135,8 +137,8 @@ static bool target_option(Diags *d, const char *option, Target *out) {
     out->apart = !v;
     return true;
   }
-  return diag_error(d, (Span){0}, "target option '%s': lanes=N, chunk=BYTES, memory=BYTES and fuse=0 are known",
-                    option);
+  return diag_error(d, (Span){0},
+                    "target option '%s': lanes=N, chunk=BYTES, memory=BYTES, l3=BYTES and fuse=0 are known", option);
 }
 
 bool target_has(const Target *t, const char *feature) {
@@ -185,12 +187,6 @@ bool target_resolve(Arena *a, Diags *d, const char *name, Target *out) {
   out->lanes = level->lanes;
   out->registers = level->registers;
   out->chunk = CHUNK_BYTES;
-  while (option) {
-    char *next = strchr(option, ',');
-    if (next) *next++ = 0;
-    if (!target_option(d, option, out)) return false;
-    option = next;
-  }
   if (target_here(out)) {
     out->l1 = cache_size(1, _SC_LEVEL1_DCACHE_SIZE, L1);
     out->l2 = cache_size(2, _SC_LEVEL2_CACHE_SIZE, L2);
@@ -199,5 +195,11 @@ bool target_resolve(Arena *a, Diags *d, const char *name, Target *out) {
     out->l1 = L1, out->l2 = L2, out->l3 = L3;
   }
   out->cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
+  while (option) {
+    char *next = strchr(option, ',');
+    if (next) *next++ = 0;
+    if (!target_option(d, option, out)) return false;
+    option = next;
+  }
   return true;
 }

@@ -156,6 +156,10 @@ void k_store(Kernel *k, int buf, KV at, KV v) {
   put(k, (KIns){.op = K_store, .buf = (uint16_t)buf, .a = at, .b = v});
 }
 
+void k_stream(Kernel *k, int buf, KV at, KV v) {
+  put(k, (KIns){.op = K_stream, .buf = (uint16_t)buf, .a = at, .b = v});
+}
+
 void k_prefetch(Kernel *k, int buf, KV at, bool write) {
   put(k, (KIns){.op = K_prefetch, .buf = (uint16_t)buf, .a = at, .imm = write});
 }

@@ -106,6 +106,7 @@ KV k_load_s(Kernel *k, int buf, KV at, KV stride, int lanes);
 KV k_load_i(Kernel *k, int buf, KV at);
 void k_store(Kernel *k, int buf, KV at, KV v);
 void k_store_n(Kernel *k, int buf, KV at, KV v, KV n);
+void k_stream(Kernel *k, int buf, KV at, KV v);
 void k_prefetch(Kernel *k, int buf, KV at, bool write);
 void k_store_s(Kernel *k, int buf, KV at, KV v, KV stride);
 KV k_splat(Kernel *k, KV v, int lanes);

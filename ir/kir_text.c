@@ -299,7 +299,7 @@ static bool parse_operands(Parse *p, KIns *i, uint8_t *mask, int *nmask) {
 }
 
 static bool no_result(KOp op) {
-  return op == K_store || op == K_store_n || op == K_store_s || op == K_prefetch;
+  return op == K_store || op == K_store_n || op == K_store_s || op == K_stream || op == K_prefetch;
 }
 
 static bool parse_op(Parse *p, int64_t number) {

@@ -33,7 +33,8 @@ static bool check_ins(Check *c, int n) {
   const char *s = kop_info[i->op].operands;
   KV v[3] = {i->a, i->b, i->c};
   int nv = 0;
-  bool mixed = i->op == K_splat || i->op == K_extract || i->op == K_store || i->op == K_store_n || i->op == K_store_s;
+  bool mixed = i->op == K_splat || i->op == K_extract || i->op == K_store || i->op == K_store_n || i->op == K_store_s ||
+               i->op == K_stream;
   if (i->op == K_yield || i->op == K_end) return true;
   if (i->op == K_result) {
     if (i->a == 0 || i->a > (KV)n || c->k->ins[i->a - 1].op != K_for) return fail(c, n, "the operand is not a loop");

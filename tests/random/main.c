@@ -41,8 +41,8 @@ typedef struct Options {
 static const char *const targets[] = {"cpu:x86-64-v3,chunk=2048",
                                       "cpu:x86-64-v3,lanes=16",
                                       "cpu:x86-64-v3,lanes=4,memory=1",
-                                      "cpu:x86-64-v3",
-                                      "cpu:x86-64-v4,memory=4096",
+                                      "cpu:x86-64-v3,l3=0",
+                                      "cpu:x86-64-v4,memory=4096,l3=1024",
                                       "cpu:x86-64-v4,chunk=2048,memory=1",
                                       "cpu:x86-64-v4,fuse=0"};
 

@@ -10,8 +10,8 @@
 
 /* x86-64-v3 and native have one schedule on most machines: native runs the quick tests alone. */
 enum { V3 = 1, WIDE = 2, NARROW = 4, NATIVE = 8, V4 = 16, ALL = 31 };
-static const char *const targets[] = {"cpu:x86-64-v3", "cpu:x86-64-v3,lanes=16", "cpu:x86-64-v3,lanes=4", "cpu:native",
-                                      "cpu:x86-64-v4"};
+static const char *const targets[] = {"cpu:x86-64-v3", "cpu:x86-64-v3,lanes=16", "cpu:x86-64-v3,lanes=4,l3=0",
+                                      "cpu:native", "cpu:x86-64-v4,l3=0"};
 
 static void check_on(const char *target, const char *text) {
   Text why = {0};
