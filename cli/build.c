@@ -62,6 +62,7 @@ static int run(Args *a) {
 
 static const Option options[] = {
     COMPILE_OPTIONS,
+    TUNE_OPTIONS,
     {"-o", "FILE", false, "the program to write"},
     {"--cc", "COMPILER", false,
      "the C compiler that links it (default: CC, or cc; for another architecture ARCH-linux-gnu-gcc)"},

@@ -25,6 +25,12 @@ bool compile_options(Compile *c, const Args *a, const char *model_path) {
   c->train_path = args_get(a, "--train");
   c->target_name = args_get(a, "--target");
   if (!c->target_name) c->target_name = "cpu:native";
+  c->tune_db = args_get(a, "--tune-db");
+  if (c->tune_db && args_get(a, "--no-tune-db")) {
+    cli_error("%s: --tune-db and --no-tune-db: one of them", a->command->name);
+    return false;
+  }
+  if (!c->tune_db && !args_get(a, "--no-tune-db")) c->tune_db = tune_db_default(a->arena);
   const char *set;
   for (int i = 0; (set = args_at(a, "--set", i)); i++) {
     if (!strchr(set, '=') || set[0] == '=') {
@@ -34,6 +40,20 @@ bool compile_options(Compile *c, const Args *a, const char *model_path) {
     PUSH(c->arena, c->sets, c->nsets, c->cap_sets, set);
   }
   return args_count(a, "--batch", 1000000, 0, &c->batch) && args_count(a, "--seq", 10000000, 0, &c->time);
+}
+
+/* "tuned:  2 of 9 contraction kernels: contract.0, 4; 5 are best as they are" */
+static void tuned_report(const TuneUse *u, Text *out) {
+  const char *before = ": contract.";
+  if (!u->asked) return;
+  text_add(out, "tuned:  %d of %d contraction kernels", u->ntuned, u->asked);
+  for (int i = 0; i < u->ntuned; i++, before = ", ") {
+    const char *dot = strrchr(u->tuned[i], '.');
+    text_add(out, "%s%s", before, dot ? dot + 1 : u->tuned[i]);
+  }
+  if (u->best)
+    text_add(out, "; %d %s best as %s", u->best, u->best == 1 ? "is" : "are", u->best == 1 ? "it is" : "they are");
+  text_add(out, "\n");
 }
 
 void compile_report(const Compile *c, int64_t threads, bool times, Text *out) {
@@ -50,6 +70,7 @@ void compile_report(const Compile *c, int64_t threads, bool times, Text *out) {
   if (t->calls)
     text_add(out, "traded: %s less memory for %.1f%% more FLOPs a step; %d of the steps compute something again\n",
              cli_bytes(a, t->memory), 100 * t->more / t->flops, t->calls);
+  tuned_report(&c->tuned, out);
   if (!times) return;
   double verify = 0;
   for (int i = 0; i < c->nphases; i++)

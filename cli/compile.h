@@ -16,6 +16,12 @@
     "--seq", "N", false, "sequence length (default: the training specification's, else the model's)"                   \
   }
 
+/* Where the pipeline goes as far as kernels. */
+#define TUNE_OPTIONS                                                                                                   \
+  {"--tune-db", "FILE", false, "schedules that ink tune found (default: ~/.cache/inkstone/tune.db)"}, {                \
+    "--no-tune-db", NULL, false, "the cost model's schedules alone"                                                    \
+  }
+
 /* Reads those options. false: an error was printed. */
 bool compile_options(Compile *c, const Args *a, const char *model_path);
 /* build.c: the pipeline, then the link; prints the report unless quiet. cc: the C compiler that links, NULL: CC, or

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-const Command *const commands[] = {&cmd_data, &cmd_build, &cmd_train,  &cmd_dump,
+const Command *const commands[] = {&cmd_data, &cmd_build, &cmd_train,  &cmd_tune,   &cmd_dump,
                                    &cmd_diff, &cmd_opt,   &cmd_bisect, &cmd_machine};
 const int command_count = LEN(commands);
 

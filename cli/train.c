@@ -117,6 +117,7 @@ static int run(Args *a) {
 
 static const Option options[] = {
     COMPILE_OPTIONS,
+    TUNE_OPTIONS,
     {"--data", "DIR|GLOB", false, "training data, as ink data prepare writes it, or llm.c shards"},
     {"--run", "DIR", false, "a new folder for metrics and checkpoints; the program goes to DIR.program"},
 };

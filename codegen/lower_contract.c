@@ -521,7 +521,8 @@ bool lower_contract(Lower *lo) {
   int64_t bm = bound(&w.M, 0, w.M.n), bn = w.columns < 0 ? 1 : bound(&w.N, w.columns, w.columns + 1),
           bk = bound(&w.K, 0, w.K.n);
   w.pair = val_type(lo->g, va).dt == DT_bf16 ? 2 : 1;
-  Schedule cut = schedule_default(lo->t, &(ContractShape){bm, bn, (bk + w.pair - 1) / w.pair});
+  Schedule cut;
+  if (!schedule_find(lo->t, lo->g, &(ContractShape){bm, bn, (bk + w.pair - 1) / w.pair}, &cut)) return false;
   schedule(&w, &cut);
   w.one_run = bk <= w.kc;
   int64_t cells = w.one_run ? w.mr * w.nr : round_up(w.mb, w.mr) * w.nc;

@@ -1,6 +1,10 @@
-/* The schedule of a contraction without a tuner: block sizes from the cache sizes, after Goto and van de Geijn (2008). */
+/* The schedule of a contraction: without a tuner block sizes from the cache sizes, after Goto and van de Geijn (2008); the check of
+ * one that comes from elsewhere; its fields as text. */
 #include "codegen/schedule.h"
 #include "codegen/lower_tile.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 enum { CHAIN = 4096 };
 
@@ -67,6 +71,7 @@ const char *schedule_wrong(const Schedule *c, const Target *t, const ContractSha
   if (c->mr * c->nv + c->nv + 1 > t->registers) return "the register tile does not fit the registers";
   int nr = c->nv * t->lanes;
   int64_t most = least(s->k, CHAIN);
+  if (c->by_rows < 0 || c->by_rows > 1) return "by_rows is 0 or 1";
   if (c->kc < 1 || (c->kc < most && c->kc % 8) || c->kc > round_up(CHAIN, 8)) return "kc is not a depth";
   if (c->mc < c->mr || c->mc % c->mr || c->mc > 1 << 16) return "mc is not a multiple of the tile's rows";
   if (c->mb < c->mc || c->mb % c->mc || c->mb > 1 << 20) return "mb is not a multiple of mc";
@@ -74,4 +79,75 @@ const char *schedule_wrong(const Schedule *c, const Target *t, const ContractSha
   if ((int64_t)c->mb * c->nc > 1 << 26 || (int64_t)c->mc * c->kc > 1 << 26 || (int64_t)c->nc * c->kc > 1 << 26)
     return "its blocks take too much memory";
   return NULL;
+}
+
+bool schedule_find(const Target *t, const Graph *region, const ContractShape *s, Schedule *out) {
+  const ScheduleSource *from = t->schedules;
+  if (!from || !from->find(from->ctx, region, s, out)) {
+    *out = schedule_default(t, s);
+    return true;
+  }
+  const char *wrong = schedule_wrong(out, t, s);
+  return !wrong || diag_error(region->mod->diags, (Span){0}, "region @%s: its schedule: %s", region->name, wrong);
+}
+
+/* ---- fields */
+
+#define FIELD(name, unit, most, what, ...) static const int name##_values[] = {__VA_ARGS__};
+#include "codegen/schedule.def"
+
+const ScheduleField schedule_field[SCHEDULE_FIELDS] = {
+#define FIELD(name, unit, most, what, ...) {#name, what, offsetof(Schedule, name), name##_values, LEN(name##_values)},
+#include "codegen/schedule.def"
+};
+
+int *schedule_at(Schedule *c, int field) {
+  return (int *)((char *)c + schedule_field[field].at);
+}
+
+static int fit(int64_t v, int64_t unit, int64_t most) {
+  int64_t top = most / unit * unit;
+  v = round_up(v, unit);
+  v = v < top ? v : top;
+  return (int)(v > unit || unit == 1 ? v : unit);
+}
+
+void schedule_fit(Schedule *c, const Target *t, const ContractShape *s) {
+#define FIELD(name, unit, most, what, ...) c->name = fit(c->name, unit, most);
+#include "codegen/schedule.def"
+}
+
+/* ---- text */
+
+void schedule_print(const Schedule *c, Text *out) {
+  Schedule copy = *c;
+  for (int i = 0; i < SCHEDULE_FIELDS; i++)
+    text_add(out, "%s%s=%d", i ? " " : "", schedule_field[i].name, *schedule_at(&copy, i));
+}
+
+const char *schedule_text(Arena *a, const Schedule *c) {
+  Text t = {0};
+  schedule_print(c, &t);
+  const char *s = arena_strdup(a, t.s);
+  text_free(&t);
+  return s;
+}
+
+const char *schedule_parse(const char *text, Schedule *out) {
+  memset(out, 0, sizeof *out);
+  for (int i = 0; i < SCHEDULE_FIELDS; i++) {
+    const char *name = schedule_field[i].name;
+    size_t n = strlen(name);
+    if (i && *text++ != ' ') return "fields are missing";
+    if (strncmp(text, name, n) || text[n] != '=') return "its fields are others than this version's";
+    text += n + 1;
+    if (*text < '0' || *text > '9') return "a field is not a number";
+    char *end;
+    errno = 0;
+    long v = strtol(text, &end, 10);
+    if (errno || v > 1 << 24) return "a field is too large";
+    *schedule_at(out, i) = (int)v;
+    text = end;
+  }
+  return *text ? "something follows its last field" : NULL;
 }

@@ -145,8 +145,18 @@ static ProgramSpec program_spec(Compile *c) {
   return s;
 }
 
-bool compile_run(Compile *c, Stage until) {
+/* Regions to kernels and steps, with the schedules of the tuning database where it has some. */
+static bool lower_program(Compile *c, const ProgramSpec *spec) {
   static const Lowering cpu = {lower_region, lower_peak, region_alias};
+  if (!tune_use_open(&c->tuned, c->arena, c->diags, c->tune_db, &c->target)) return false;
+  Target t = c->target;
+  t.schedules = &c->tuned.source;
+  bool ok = program_build(c->module, spec, &t, &cpu, c->kernels, c->diags, &c->blob, &c->report);
+  tune_use_close(&c->tuned);
+  return ok && !c->tuned.failed;
+}
+
+bool compile_run(Compile *c, Stage until) {
   double since = machine_seconds();
   if (!target_resolve(c->arena, c->diags, c->target_name, &c->target)) return false;
   if (!load(c)) return false;
@@ -161,7 +171,7 @@ bool compile_run(Compile *c, Stage until) {
 
   since = machine_seconds();
   c->kernels = kmodule_new(c->arena, c->model->name);
-  if (!program_build(c->module, &spec, &c->target, &cpu, c->kernels, c->diags, &c->blob, &c->report)) return false;
+  if (!lower_program(c, &spec)) return false;
   compile_phase(c, "program", &since);
   for (int i = 0; i < c->kernels->n; i++)
     if (!kernel_verify(c->kernels->kernels[i], c->diags)) return false;

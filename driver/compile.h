@@ -7,6 +7,7 @@
 #include "codegen/program.h"
 #include "frontend/frontend.h"
 #include "passes/passes.h"
+#include "tune/tune.h"
 
 /* How far to go. */
 typedef enum Stage { STAGE_SOURCE, STAGE_GRAPH, STAGE_FUSED, STAGE_KERNELS, STAGE_PROGRAM, STAGE_OBJECT } Stage;
@@ -36,6 +37,7 @@ typedef struct Compile {
   int nsets, cap_sets;
   int64_t batch, time;    /* 0: as the specs say */
   const char *stop_after; /* a pass: the pipeline ends there */
+  const char *tune_db;    /* schedules that `ink tune` found; a file that is not there, or NULL: the cost model's */
   /* NULL, or called after each pass with what it was given and what it made; false ends the pipeline. */
   bool (*observe)(void *ctx, const PassInfo *pass, const Module *before, const Module *after);
   void *observe_ctx;
@@ -48,6 +50,7 @@ typedef struct Compile {
   Text blob, object;
   ProgramReport report;
   Traded traded;
+  TuneUse tuned; /* what came from tune_db */
   Phase phases[32];
   int nphases;
 } Compile;

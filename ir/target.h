@@ -16,5 +16,6 @@ typedef struct Target {
   int64_t memory;                      /* bytes that may be alive at once between calls; 0: any number */
   bool apart;                          /* one kernel for each op: nothing is fused */
   int cores;
+  const struct ScheduleSource *schedules; /* of contractions (codegen/schedule.h); NULL: the cost model's */
 } Target;
 #endif
