@@ -93,11 +93,12 @@ bool schedule_find(const Target *t, const Graph *region, const ContractShape *s,
 
 /* ---- fields */
 
-#define FIELD(name, unit, most, what, ...) static const int name##_values[] = {__VA_ARGS__};
+#define FIELD(name, unit, low, high, what, ...) static const int name##_values[] = {__VA_ARGS__};
 #include "codegen/schedule.def"
 
 const ScheduleField schedule_field[SCHEDULE_FIELDS] = {
-#define FIELD(name, unit, most, what, ...) {#name, what, offsetof(Schedule, name), name##_values, LEN(name##_values)},
+#define FIELD(name, unit, low, high, what, ...)                                                                        \
+  {#name, what, offsetof(Schedule, name), name##_values, LEN(name##_values)},
 #include "codegen/schedule.def"
 };
 
@@ -105,15 +106,13 @@ int *schedule_at(Schedule *c, int field) {
   return (int *)((char *)c + schedule_field[field].at);
 }
 
-static int fit(int64_t v, int64_t unit, int64_t most) {
-  int64_t top = most / unit * unit;
-  v = round_up(v, unit);
-  v = v < top ? v : top;
-  return (int)(v > unit || unit == 1 ? v : unit);
+static int fit(int64_t v, int64_t unit, int64_t low, int64_t high) {
+  v = least(round_up(v, unit), high / unit * unit);
+  return (int)(v > low ? v : low);
 }
 
 void schedule_fit(Schedule *c, const Target *t, const ContractShape *s) {
-#define FIELD(name, unit, most, what, ...) c->name = fit(c->name, unit, most);
+#define FIELD(name, unit, low, high, what, ...) c->name = fit(c->name, unit, low, high);
 #include "codegen/schedule.def"
 }
 
