@@ -183,7 +183,7 @@ static bool explain(Args *a, TuneDb *db, Diags *d, const char *what) {
   }
   if (!shown)
     return diag_hint(d, (Span){0},
-                     "ink tune --list shows them; a name is contract.3, gpt2:contract.3 or an entry's digits",
+                     "ink tune --list shows them; a name is contract.3, char:contract.3 or an entry's digits",
                      "no entry '%s' in the tuning database", what);
   text_write_clean(&clean, t.s, t.n);
   bool ok = cli_write(NULL, clean.s, clean.n);
