@@ -48,9 +48,7 @@ static void progress(void *ctx, const Tune *t, int i) {
   if (k->state == TUNE_NEW) {
     printf("%-14s %9.3f -> %9.3f ms  %-16s %3" PRId64 " tried%s\n", k->region->name, 1e3 * e->base_seconds,
            1e3 * e->seconds, gain(v->arena, e), e->tried, e->cut ? ", cut short" : "");
-  } else if (k->state == TUNE_LATE) {
-    if (!interrupted) printf("%-14s not enough time\n", k->region->name);
-  } else if (v->terminal) {
+  } else if (v->terminal && k->state == TUNE_WAITS) {
     printf("%d of %d, %.0f s left: %s", done, t->n, left > 0 ? left : 0, k->region->name);
     if (e->tried > 0 && e->base_seconds > 0)
       printf(", %" PRId64 " tried, best so far %.3f of %.3f ms", e->tried, 1e3 * e->seconds, 1e3 * e->base_seconds);
@@ -58,7 +56,7 @@ static void progress(void *ctx, const Tune *t, int i) {
   fflush(stdout);
 }
 
-static void summary(Arena *a, const Tune *t, const char *path, double since) {
+static void summary(const Tune *t, const char *path, double since) {
   double base = 0, best = 0;
   int won = 0, cut = 0, late = 0;
   for (int i = 0; i < t->n; i++) {
@@ -81,10 +79,9 @@ static void summary(Arena *a, const Tune *t, const char *path, double since) {
   if (t->n)
     printf("tuned: %d; contractions of a step: %.1f -> %.1f ms (%+.1f%%)\n", won, 1e3 * base, 1e3 * best,
            best > 0 ? 100 * (base / best - 1) : 0.0);
-  if (late) printf("not reached: %d; ink tune again goes on with them\n", late);
+  if (late) printf("not reached: %d, for which the time was too short; ink tune again goes on with them\n", late);
   if (cut) printf("cut short: %d; ink tune --again searches on from what they found\n", cut);
   printf("database: %s\n", path);
-  (void)a;
 }
 
 /* "90", "90s", "2m", "1h". */
@@ -120,7 +117,7 @@ static bool tune(Args *a, Compile *c, TuneDb *db, const char *path, double budge
   bool ok = tune_module(&t, a->arena, c->diags);
   sigaction(SIGINT, &before, NULL);
   if (t.stopped) printf("%sinterrupted: what was found so far is kept\n", view.terminal ? "\r\033[K" : "");
-  if (ok) summary(a->arena, &t, path, machine_seconds() - view.begun);
+  if (ok) summary(&t, path, machine_seconds() - view.begun);
   if (ok && page) {
     Text html = {0};
     ok = tune_page(db, a->arena, c->diags, &t, &html);

@@ -8,16 +8,18 @@
  * The machine is shared, so times are only compared within a race: all take turns, one call each, each round beginning with another;
  * those far behind leave early. Whoever wins may have been lucky, so at the end it meets the default in two
  * series of calls by turns, and must be faster in both: by GAIN in the medians and in the median of the pairs, and in three pairs of four. Else the
- * default stays. Before it counts, its bits are held to the default's: a difference is a fault of the compiler. */
+ * default stays. A search whose slice of the budget is too short for even one candidate takes what that needs, if the budget has it:
+ * kernels come in the order in which they matter. Before it counts, its bits are held to the default's: a difference is a fault of the compiler. */
 #include "runtime/machine.h"
 #include "tune/tune.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 8, ROUNDS = 7, PAIRS = 15, FEW_PAIRS = 7, PAIR_BATCHES = 3 };
+enum { BATCH = 8, ROUNDS = 7, PAIRS = 15, FEW_PAIRS = 3, PAIR_BATCHES = 3 };
 static const double HOPELESS = 1.4; /* predicted, of the best's prediction */
 static const double GAIN = 1.02;    /* what a winner must gain over the default */
 static const double STEP = 1.01;    /* what a race's winner must gain to become the best */
+static const double SERIES = 1;     /* seconds that a series of pairs should take: long calls need fewer */
 
 typedef struct Racer {
   const char *text; /* of the schedule */
@@ -47,6 +49,7 @@ typedef struct State {
   Schedule base, best;
   int best_number;                   /* the default is number 0 */
   double base_seconds, best_seconds; /* medians of their last race */
+  double until;                      /* machine_seconds() at which to end */
   double spent_compiling;            /* seconds for one candidate, so far the most */
   double call;                       /* seconds of one turn, flush and all */
   bool stopped, failed;
@@ -58,7 +61,7 @@ static bool stop(State *st) {
 }
 
 static double left(const State *st) {
-  return st->s->until - machine_seconds();
+  return st->until - machine_seconds();
 }
 
 static int by_value(const void *x, const void *y) {
@@ -70,7 +73,7 @@ static double quantile(const double *v, int n, double q) {
   double sorted[PAIRS];
   memcpy(sorted, v, sizeof *v * (size_t)n);
   qsort(sorted, (size_t)n, sizeof *sorted, by_value);
-  return sorted[(int)(q * (n - 1) + 0.5)];
+  return sorted[(int)(q * (n - 1))];
 }
 
 static double median(const double *v, int n) {
@@ -186,9 +189,9 @@ static int compile(State *st, Racer *r, int n) {
   return kept;
 }
 
-/* So far behind after a few rounds that noise alone is no excuse. */
+/* So far behind that noise alone is no excuse. */
 static bool behind(const Racer *best, const Racer *r, int round) {
-  return least(r->time, r->n) > (round < 4 ? 1.12 : 1.05) * least(best->time, best->n);
+  return least(r->time, r->n) > (round < 1 ? 1.4 : round < 4 ? 1.12 : 1.05) * least(best->time, best->n);
 }
 
 /* The batch against the best so far. false: the time was up before anything is known. */
@@ -202,7 +205,7 @@ static bool race(State *st, Racer *r, int n, double reserve) {
       Racer *x = &all[(i + round) % (n + 1)];
       if (!x->out) x->time[x->n++] = turn(st, x->number);
     }
-    for (int i = 1; i <= n && round; i++) all[i].out = all[i].out || behind(&all[0], &all[i], round);
+    for (int i = 1; i <= n; i++) all[i].out = all[i].out || behind(&all[0], &all[i], round);
   }
   if (stop(st)) return false;
   int first = 0;
@@ -228,6 +231,19 @@ static bool race(State *st, Racer *r, int n, double reserve) {
   return true;
 }
 
+static int pairs_of(const State *st) {
+  double n = SERIES / (2 * st->call);
+  return n > PAIRS ? PAIRS : n < FEW_PAIRS ? FEW_PAIRS : (int)n;
+}
+
+/* The least that a search takes: a candidate, its race, the two series. */
+static bool has_time(State *st) {
+  double need = 1.5 * st->spent_compiling + (4 * pairs_of(st) + 12) * st->call, now = machine_seconds();
+  if (st->until - now >= need) return true;
+  st->until = now + need;
+  return st->until <= st->s->limit;
+}
+
 /* The best so far and the default by turns, the first of each pair changing. true: it is faster, and not by chance. */
 static bool faster(State *st, int pairs, TuneEntry *e) {
   double base[PAIRS], best[PAIRS], ratio[PAIRS];
@@ -244,7 +260,7 @@ static bool faster(State *st, int pairs, TuneEntry *e) {
 }
 
 static bool confirm(State *st, TuneEntry *e) {
-  int pairs = 4 * PAIRS * st->call < 0.5 * left(st) || 4 * PAIRS * st->call < 0.5 ? PAIRS : FEW_PAIRS;
+  int pairs = pairs_of(st);
   e->schedule = schedule_text(st->arena, &st->best);
   e->base_seconds = st->base_seconds;
   bool won = st->best_number && faster(st, pairs, e) && faster(st, pairs, e);
@@ -277,7 +293,7 @@ static bool begin_there(State *st) {
 static void climb(State *st, TuneEntry *e) {
   int depth = 1, vain = 0;
   while (!stop(st)) {
-    double reserve = 2 * 2 * FEW_PAIRS * st->call;
+    double reserve = 2 * 2 * pairs_of(st) * st->call;
     double each = st->spent_compiling + 4 * st->call; /* of a candidate: its code, some rounds */
     double room = (left(st) - reserve - 4 * st->call) / each;
     int most = room < BATCH ? (int)room : BATCH, before = st->best_number;
@@ -302,7 +318,7 @@ static void climb(State *st, TuneEntry *e) {
 }
 
 SearchEnd tune_search(const Search *s, Arena *a, Diags *d, TuneEntry *e, TuneTry **tries, int *ntries) {
-  State st = {.s = s, .arena = a, .diags = d, .entry = e};
+  State st = {.s = s, .arena = a, .diags = d, .entry = e, .until = s->until};
   double since = machine_seconds();
   e->threads = stand_threads(s->stand);
   e->cut = false;
@@ -314,7 +330,7 @@ SearchEnd tune_search(const Search *s, Arena *a, Diags *d, TuneEntry *e, TuneTry
   st.candidates = 1;
   turn(&st, 0); /* pages come with the first one */
   st.base_seconds = st.best_seconds = turn(&st, 0);
-  bool ok = left(&st) > st.spent_compiling + 20 * st.call && (!s->begin || begin_there(&st));
+  bool ok = has_time(&st) && (!s->begin || begin_there(&st));
   if (ok) climb(&st, e);
   ok = ok && !stop(&st) && (st.ntries || !e->cut) && confirm(&st, e);
   bench_close(st.bench);

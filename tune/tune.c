@@ -159,7 +159,7 @@ static bool search(Tune *t, int i, Stand *stand, Diags *d) {
   int ntries;
   bool from = t->again && k->entry.schedule && !schedule_parse(k->entry.schedule, &begin);
   Search s = {.region = k->region, .target = t->target, .stand = stand, .warm = k->warm, .begin = from ? &begin : NULL};
-  s.until = machine_seconds() + slice(t, i);
+  s.until = machine_seconds() + slice(t, i), s.limit = t->until;
   s.stop = stop, s.look = look, s.ctx = &turn;
   look(&turn, &k->entry);
   k->entry.model = t->model, k->entry.kernel = k->region->name, k->entry.version = INK_VERSION;
@@ -188,7 +188,7 @@ bool tune_module(Tune *t, Arena *a, Diags *d) {
   if (t->known == t->n) return true;
   Stand *stand = stand_open(a, d, t->target, t->threads, footprint(t->module));
   bool ok = stand != NULL;
-  for (int i = 0; ok && i < t->n && !t->stopped; i++)
+  for (int i = 0; ok && i < t->n && !t->stopped && machine_seconds() < t->until; i++)
     if (t->kernels[i].state == TUNE_WAITS) ok = search(t, i, stand, d);
   stand_close(stand);
   return ok;

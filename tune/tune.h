@@ -110,9 +110,9 @@ typedef struct Search {
   const Target *target;
   Stand *stand;
   uint64_t warm;
-  const Schedule *begin;                       /* where to begin besides the default, or NULL */
-  double until;                                /* machine_seconds() at which it must have ended */
-  bool (*stop)(void *ctx);                     /* NULL, or asked often: true ends the search at once */
+  const Schedule *begin;   /* where to begin besides the default, or NULL */
+  double until, limit;     /* machine_seconds() at which to end; the latest, when that is too soon for anything */
+  bool (*stop)(void *ctx); /* NULL, or asked often: true ends the search at once */
   void (*look)(void *ctx, const TuneEntry *e); /* NULL, or shown the entry after each race */
   void *ctx;
 } Search;

@@ -544,11 +544,11 @@ Test(tune, search) {
   Search s = {.region = g, .target = &t, .stand = stand, .until = machine_seconds() - 1};
   cr_assert(tune_key(arena, diags, g, &t, &e));
   cr_expect((tune_search(&s, arena, diags, &e, &tries, &n)) == (SEARCH_LATE));
-  s.until = machine_seconds() + 60;
+  s.until = s.limit = machine_seconds() + 60;
   s.stop = at_once;
   cr_expect((tune_search(&s, arena, diags, &e, &tries, &n)) == (SEARCH_STOPPED));
   s.stop = NULL;
-  s.until = machine_seconds() + 5;
+  s.until = s.limit = machine_seconds() + 5;
   cr_assert((tune_search(&s, arena, diags, &e, &tries, &n)) == (SEARCH_DONE));
   cr_expect(machine_seconds() < s.until + 30);
   cr_expect(n > 0 && e.tried == n && e.threads == 2 && e.base_seconds > 0 && e.seconds > 0);
