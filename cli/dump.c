@@ -67,6 +67,7 @@ static int run(Args *a) {
 
 static const Option options[] = {
     COMPILE_OPTIONS,
+    TUNE_OPTIONS,
     {"--stage", "STAGE", false, "source, graph (default), fused, kernels, program, llvm or asm"},
     {"--after", "PASS", false, "graphs as they are after this pass"},
     {"--kernel", "NAME", false, "this kernel only"},

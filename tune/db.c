@@ -118,7 +118,8 @@ bool tune_db_open(Arena *a, Diags *d, const char *path, bool write, TuneDb **out
   }
   TuneDb *db = NEW(a, TuneDb);
   db->path = arena_strdup(a, path);
-  int flags = write ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
+  int flags =
+      SQLITE_OPEN_READWRITE | (write ? SQLITE_OPEN_CREATE : 0); /* a reader, too, ends what a killed writer left */
   bool ok = sqlite3_open_v2(path, &db->sql, flags, NULL) == SQLITE_OK;
   if (!db->sql) return diag_error(d, (Span){0}, "tuning database %s: out of memory", path);
   if (!ok) failed(db, d);
@@ -126,7 +127,7 @@ bool tune_db_open(Arena *a, Diags *d, const char *path, bool write, TuneDb **out
     sqlite3_busy_timeout(db->sql, WAIT_MS);
     sqlite3_db_config(db->sql, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_db_config(db->sql, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    ok = check(db, d, write);
+    ok = (write || run(db, d, "PRAGMA query_only=1")) && check(db, d, write);
   }
   if (ok)
     *out = db;

@@ -3,6 +3,7 @@
 #include "runtime/machine.h"
 #include "tune/tune.h"
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -394,6 +395,40 @@ Test(tune, db_many_writers) {
     cr_expect(tune_db_tries(db, arena, diags, &all[i], &tries, &ntries) && ntries == 1);
   }
   tune_db_close(db);
+}
+
+/* A writer that is killed at any moment leaves what was there before, for readers and writers. */
+Test(tune, db_killed_writer) {
+  Target t = target("cpu:native");
+  TuneEntry e = entry(product(45, 70, 33, "mk,nk->mn"), &t, true), *all;
+  int n, last = 0;
+  tune_db_close(open_db("t.db", true));
+  for (int round = 0; round < 12; round++) {
+    pid_t pid = fork();
+    if (!pid) {
+      TuneDb *db;
+      TuneTry tried = {e.base, 1};
+      if (!tune_db_open(arena, diags, path("t.db"), true, &db)) _exit(1);
+      for (int i = 0;; i++) {
+        e.machine = arena_printf(arena, "machine-%d-%d", round, i);
+        if (!tune_db_put(db, diags, &e, &tried, 1)) _exit(1);
+      }
+    }
+    usleep((useconds_t)(20000 + 3000 * next(10)));
+    kill(pid, SIGKILL);
+    int status;
+    cr_assert(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
+    TuneDb *db = open_db("t.db", round & 1);
+    cr_assert(tune_db_list(db, arena, diags, &all, &n) && n >= last, "%d of %d", n, last);
+    for (int i = 0; i < n; i++) {
+      TuneTry *tries;
+      int ntries;
+      cr_assert(tune_db_tries(db, arena, diags, &all[i], &tries, &ntries) && ntries == 1);
+    }
+    last = n;
+    tune_db_close(db);
+  }
+  cr_expect(last > 0);
 }
 
 /* ---- what a build takes */
