@@ -26,6 +26,7 @@ bool compile_options(Compile *c, const Args *a, const char *model_path) {
   c->target_name = args_get(a, "--target");
   if (!c->target_name) c->target_name = "cpu:native";
   c->tune_db = args_get(a, "--tune-db");
+  c->tune_db_must = c->tune_db != NULL;
   if (c->tune_db && args_get(a, "--no-tune-db")) {
     cli_error("%s: --tune-db and --no-tune-db: one of them", a->command->name);
     return false;

@@ -148,7 +148,7 @@ static ProgramSpec program_spec(Compile *c) {
 /* Regions to kernels and steps, with the schedules of the tuning database where it has some. */
 static bool lower_program(Compile *c, const ProgramSpec *spec) {
   static const Lowering cpu = {lower_region, lower_peak, region_alias};
-  if (!tune_use_open(&c->tuned, c->arena, c->diags, c->tune_db, &c->target)) return false;
+  if (!tune_use_open(&c->tuned, c->arena, c->diags, c->tune_db, c->tune_db_must, &c->target)) return false;
   Target t = c->target;
   t.schedules = &c->tuned.source;
   bool ok = program_build(c->module, spec, &t, &cpu, c->kernels, c->diags, &c->blob, &c->report);

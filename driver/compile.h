@@ -37,7 +37,8 @@ typedef struct Compile {
   int nsets, cap_sets;
   int64_t batch, time;    /* 0: as the specs say */
   const char *stop_after; /* a pass: the pipeline ends there */
-  const char *tune_db;    /* schedules that `ink tune` found; a file that is not there, or NULL: the cost model's */
+  const char *tune_db;    /* schedules that `ink tune` found; NULL, or a file that is not there: the cost model's */
+  bool tune_db_must;      /* an error if it is not there */
   /* NULL, or called after each pass with what it was given and what it made; false ends the pipeline. */
   bool (*observe)(void *ctx, const PassInfo *pass, const Module *before, const Module *after);
   void *observe_ctx;

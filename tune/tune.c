@@ -90,7 +90,7 @@ static void collect(Tune *t, Arena *a) {
 static bool look_up(Tune *t, Arena *a, Diags *d) {
   TuneUse use;
   Target target = *t->target;
-  if (!tune_use_open(&use, a, d, NULL, t->target)) return false;
+  if (!tune_use_open(&use, a, d, NULL, false, t->target)) return false;
   use.db = t->db;
   target.schedules = &use.source;
   for (int i = 0; i < t->n; i++) {

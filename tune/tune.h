@@ -72,7 +72,8 @@ typedef struct TuneUse {
   int asked, best; /* regions asked for; those whose default is the best known */
   bool failed;     /* reading went wrong; a diagnostic says how */
 } TuneUse;
-bool tune_use_open(TuneUse *u, Arena *a, Diags *d, const char *path, const Target *t);
+/* path NULL: none. must: a file that is not there is an error. */
+bool tune_use_open(TuneUse *u, Arena *a, Diags *d, const char *path, bool must, const Target *t);
 void tune_use_close(TuneUse *u);
 
 /* ---- exchange.c */

@@ -32,9 +32,11 @@ static bool find(void *ctx, const Graph *region, const ContractShape *s, Schedul
   return true;
 }
 
-bool tune_use_open(TuneUse *u, Arena *a, Diags *d, const char *path, const Target *t) {
+bool tune_use_open(TuneUse *u, Arena *a, Diags *d, const char *path, bool must, const Target *t) {
   *u = (TuneUse){.source = {find, u}, .arena = a, .diags = d, .target = t};
-  return !path || tune_db_open(a, d, path, false, &u->db);
+  if (!path) return true;
+  if (!tune_db_open(a, d, path, false, &u->db)) return false;
+  return u->db || !must || diag_error(d, (Span){0}, "there is no tuning database %s", path);
 }
 
 void tune_use_close(TuneUse *u) {

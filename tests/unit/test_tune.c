@@ -436,7 +436,7 @@ Test(tune, db_killed_writer) {
 static bool build_lowers(const char *name, const Graph *g, const Target *t, TuneUse *u, Text *kernel) {
   Lowered low;
   KModule *km = kmodule_new(arena, "k");
-  cr_assert(tune_use_open(u, arena, diags, name ? path(name) : NULL, t));
+  cr_assert(tune_use_open(u, arena, diags, name ? path(name) : NULL, false, t));
   Target with = *t;
   with.schedules = &u->source;
   bool ok = lower_region(g, &with, km, &low) && !u->failed;
@@ -478,6 +478,8 @@ Test(tune, use) {
     cr_expect(!build_lowers("t.db", g, &t, &u, &with) && u.failed);
     says("the schedule of region @contract.5");
   }
+  cr_expect(!tune_use_open(&u, arena, diags, path("none.db"), true, &t));
+  says("there is no tuning database");
   text_free(&with);
   text_free(&without);
 }
