@@ -77,8 +77,8 @@ static void summary(const Tune *t, const char *path, double since) {
   else
     printf("%d of %d contraction kernels measured, %d known before, in %.1f s\n", t->found, t->n, t->known, since);
   if (t->n)
-    printf("tuned: %d; contractions of a step: %.1f -> %.1f ms (%+.1f%%)\n", won, 1e3 * base, 1e3 * best,
-           best > 0 ? 100 * (base / best - 1) : 0.0);
+    printf("tuned: %d of %d; their part of a step: %.1f -> %.1f ms (%+.1f%%)\n", won, t->n - late, 1e3 * base,
+           1e3 * best, best > 0 ? 100 * (base / best - 1) : 0.0);
   if (late) printf("not reached: %d, for which the time was too short; ink tune again goes on with them\n", late);
   if (cut) printf("cut short: %d; ink tune --again searches on from what they found\n", cut);
   printf("database: %s\n", path);

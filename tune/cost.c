@@ -1,7 +1,7 @@
 /* A guess at cycles, good enough to leave out schedules that cannot win: what fields it does not know, it takes for free.
  *
- *   the tiles    two fmas a cycle; a step of k also loads a row's scalar each and the vectors (two loads a cycle), and a chain waits
- *                four cycles for itself; edges count as whole tiles, and the slowest thread's share counts
+ *   the tiles    two fmas a cycle; a step of k also loads a row's scalar each and the vectors (two loads a cycle), and a chain
+ *                waits four cycles for itself; edges count as whole tiles, and the slowest thread's share counts
  *   packing      an element each time it is packed: A once for every NC columns, B once for every MB rows; where threads divide the
  *                other side, each packs all
  *   C            out and in again for every run of k but one */

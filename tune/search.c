@@ -1,15 +1,15 @@
 /* One region: from the default's schedule to the best that is found in the time given.
  *
- * A local search. The neighbours of a schedule differ from it in one field (schedule.def lists the values), later in two; those that
- * are wrong, measured already, or hopeless by the predicted time (HOPELESS) are left out. In batches, the most promising of every
- * field first, they are compiled and race against the best so far; a better one becomes the best, and its neighbours follow. The
- * search is done when no neighbour is left, or some batches of pairs brought nothing.
+ * A local search. The neighbours of a schedule differ from it in one field (schedule.def lists the values), later in two; those
+ * that are wrong, measured already, or hopeless by the predicted time (HOPELESS) are left out. In batches, the most promising of
+ * every field first, they are compiled and race against the best so far; a better one becomes the best, and its neighbours
+ * follow. The search is done when no neighbour is left, or some batches of pairs brought nothing. One whose slice of the budget is
+ * too short even for one candidate takes what that needs, if the budget has it: kernels come in the order in which they matter.
  *
- * The machine is shared, so times are only compared within a race: all take turns, one call each, each round beginning with another;
- * those far behind leave early. Whoever wins may have been lucky, so at the end it meets the default in two
- * series of calls by turns, and must be faster in both: by GAIN in the medians and in the median of the pairs, and in three pairs of four. Else the
- * default stays. A search whose slice of the budget is too short for even one candidate takes what that needs, if the budget has it:
- * kernels come in the order in which they matter. Before it counts, its bits are held to the default's: a difference is a fault of the compiler. */
+ * The machine is shared, so times are only compared within a race: all take turns, one call each, each round beginning with
+ * another; those far behind leave early. Whoever wins may have been lucky, so at the end it meets the default in two series of
+ * calls by turns, and must be faster in both: by GAIN in the medians and in the median of the pairs, and in three pairs of four.
+ * Else the default stays. Before it counts, its bits are held to the default's: a difference is a fault of the compiler. */
 #include "runtime/machine.h"
 #include "tune/tune.h"
 #include <stdlib.h>
@@ -51,7 +51,7 @@ typedef struct State {
   double base_seconds, best_seconds; /* medians of their last race */
   double until;                      /* machine_seconds() at which to end */
   double spent_compiling;            /* seconds for one candidate, so far the most */
-  double call;                       /* seconds of one turn, flush and all */
+  double call;                       /* seconds of one turn, flush and all; of the last ones, mostly */
   bool stopped, failed;
 } State;
 
@@ -84,10 +84,10 @@ static double least(const double *v, int n) {
   return quantile(v, n, 0);
 }
 
-/* One call; how long a turn takes is known afterwards. */
+/* One call: its processor time. How long a turn takes is known afterwards. */
 static double turn(State *st, int number) {
-  double since = machine_seconds(), t = bench_run(st->bench, number);
-  st->call = machine_seconds() - since;
+  double since = machine_seconds(), t = bench_run(st->bench, number), took = machine_seconds() - since;
+  st->call = st->call > 0 ? 0.75 * st->call + 0.25 * took : took;
   return t;
 }
 
@@ -329,6 +329,7 @@ SearchEnd tune_search(const Search *s, Arena *a, Diags *d, TuneEntry *e, TuneTry
   PUSH(a, st.seen.text, st.seen.n, st.seen.cap, e->base);
   st.candidates = 1;
   turn(&st, 0); /* pages come with the first one */
+  st.call = 0;
   st.base_seconds = st.best_seconds = turn(&st, 0);
   bool ok = has_time(&st) && (!s->begin || begin_there(&st));
   if (ok) climb(&st, e);

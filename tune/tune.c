@@ -105,8 +105,9 @@ static bool look_up(Tune *t, Arena *a, Diags *d) {
     if (ok && !t->again) ok = lower_region(k->region, &target, kmodule_new(tmp, "known"), &low) && !use.failed;
     arena_free(tmp);
     if (!ok) return false;
-    if (there && (t->again || use.ntuned + use.best > before)) k->entry = found;
-    if (use.ntuned + use.best > before) k->state = TUNE_KNOWN, t->known++;
+    k->kept = there && (t->again || use.ntuned + use.best > before);
+    if (k->kept) k->entry = found;
+    if (k->kept && !t->again) k->state = TUNE_KNOWN, t->known++;
   }
   return true;
 }
@@ -153,11 +154,12 @@ static void look(void *ctx, const TuneEntry *e) {
 /* The region of a kernel, searched and kept. false: errors. */
 static bool search(Tune *t, int i, Stand *stand, Diags *d) {
   TuneKernel *k = &t->kernels[i];
+  TuneEntry before = k->entry;
   Turn turn = {t, i};
   Schedule begin;
   TuneTry *tries;
   int ntries;
-  bool from = t->again && k->entry.schedule && !schedule_parse(k->entry.schedule, &begin);
+  bool from = k->kept && !schedule_parse(k->entry.schedule, &begin);
   Search s = {.region = k->region, .target = t->target, .stand = stand, .warm = k->warm, .begin = from ? &begin : NULL};
   s.until = machine_seconds() + slice(t, i), s.limit = t->until;
   s.stop = stop, s.look = look, s.ctx = &turn;
@@ -169,6 +171,7 @@ static bool search(Tune *t, int i, Stand *stand, Diags *d) {
   t->stopped = end == SEARCH_STOPPED;
   if (end == SEARCH_DONE && !tune_db_put(t->db, d, &k->entry, tries, ntries)) return false;
   t->found += end == SEARCH_DONE;
+  if (end != SEARCH_DONE) k->entry = before;
   look(&turn, &k->entry);
   return true;
 }
@@ -191,5 +194,8 @@ bool tune_module(Tune *t, Arena *a, Diags *d) {
   for (int i = 0; ok && i < t->n && !t->stopped && machine_seconds() < t->until; i++)
     if (t->kernels[i].state == TUNE_WAITS) ok = search(t, i, stand, d);
   stand_close(stand);
+  for (int i = 0; i < t->n; i++) /* searched again, or not, without a result: what is in the database stays */
+    if (t->kernels[i].kept && t->kernels[i].state != TUNE_NEW && t->kernels[i].state != TUNE_KNOWN)
+      t->kernels[i].state = TUNE_KNOWN, t->known++;
   return ok;
 }

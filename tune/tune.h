@@ -79,8 +79,8 @@ void tune_use_close(TuneUse *u);
 /* ---- exchange.c */
 enum { TUNE_TEXT_VERSION = 1 };
 void tune_export(const TuneEntry *e, int n, Text *out);
-/* The entries of an exported text, each checked: its region parses and verifies, its schedules are right for it and lower to a kernel
- * that verifies. Those of other kinds of machines are left out and counted. Errors name the line. */
+/* The entries of an exported text, each checked: its region parses and verifies, its schedule is right for it and lowers to a
+ * kernel that verifies. Those of other kinds of machines are left out and counted. Errors name the line. */
 bool tune_import(Arena *a, Diags *d, uint32_t file, TuneEntry **out, int *n, int *foreign);
 
 /* ---- cost.c */
@@ -128,6 +128,7 @@ typedef struct TuneKernel {
   double calls, flops; /* in a step; of one call */
   uint64_t warm;
   TuneState state;
+  bool kept;       /* was in the database before */
   TuneEntry entry; /* KNOWN, NEW */
 } TuneKernel;
 typedef struct Tune {
@@ -144,7 +145,7 @@ typedef struct Tune {
   void *ctx;
   /* made */
   TuneKernel *kernels; /* the largest share of a step first */
-  int n, known, found; /* kernels; already in the database; measured now */
+  int n, known, found; /* kernels; of which an entry was there, and stays; measured now */
   double until;        /* machine_seconds() at which the budget is spent */
   bool stopped;
 } Tune;
