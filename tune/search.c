@@ -7,19 +7,21 @@
  * too short even for one candidate takes what that needs, if the budget has it: kernels come in the order in which they matter.
  *
  * The machine is shared, so times are only compared within a race: all take turns, one call each, each round beginning with
- * another; those far behind leave early. Whoever wins may have been lucky, so at the end it meets the default in two series of
- * calls by turns, and must be faster in both: by GAIN in the medians and in the median of the pairs, and in three pairs of four.
- * Else the default stays. Before it counts, its bits are held to the default's: a difference is a fault of the compiler. */
+ * another; those far behind leave early. Noise only ever adds, so a time is the lower quartile of its calls. Whoever wins may
+ * have been lucky, so at the end it meets the default in two series of calls by turns, and must be faster by GAIN in the lower
+ * quartiles and in the medians of both, and in more pairs than two standard deviations of chance explain. Else the default
+ * stays. Before it counts, its bits are held to the default's: a difference is a fault of the compiler. */
 #include "runtime/machine.h"
 #include "tune/tune.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 8, ROUNDS = 7, PAIRS = 15, FEW_PAIRS = 3, PAIR_BATCHES = 3 };
+enum { BATCH = 8, ROUNDS = 7, PAIRS = 25, FEW_PAIRS = 3, PAIR_BATCHES = 3 };
 static const double HOPELESS = 1.4; /* predicted, of the best's prediction */
 static const double GAIN = 1.02;    /* what a winner must gain over the default */
 static const double STEP = 1.01;    /* what a race's winner must gain to become the best */
-static const double SERIES = 1;     /* seconds that a series of pairs should take: long calls need fewer */
+static const double SERIES = 1.5;   /* seconds that a series of pairs should take: long calls need fewer */
 
 typedef struct Racer {
   const char *text; /* of the schedule */
@@ -48,7 +50,7 @@ typedef struct State {
   Seen seen;
   Schedule base, best;
   int best_number;                   /* the default is number 0 */
-  double base_seconds, best_seconds; /* medians of their last race */
+  double base_seconds, best_seconds; /* of their last race */
   double until;                      /* machine_seconds() at which to end */
   double spent_compiling;            /* seconds for one candidate, so far the most */
   double call;                       /* seconds of one turn, flush and all; of the last ones, mostly */
@@ -76,8 +78,8 @@ static double quantile(const double *v, int n, double q) {
   return sorted[(int)(q * (n - 1))];
 }
 
-static double median(const double *v, int n) {
-  return quantile(v, n, 0.5);
+static double quartile(const double *v, int n) {
+  return quantile(v, n, 0.25);
 }
 
 static double least(const double *v, int n) {
@@ -209,15 +211,13 @@ static bool race(State *st, Racer *r, int n, double reserve) {
   }
   if (stop(st)) return false;
   int first = 0;
-  double fastest = median(all[0].time, all[0].n);
+  double before = quartile(all[0].time, all[0].n), fastest = before;
   if (st->best_number == 0) st->base_seconds = fastest;
   st->best_seconds = fastest;
   for (int i = 1; i <= n; i++) {
-    TuneTry tried = {all[i].text, median(all[i].time, all[i].n)};
+    TuneTry tried = {all[i].text, quartile(all[i].time, all[i].n)};
     PUSH(st->arena, st->tries, st->ntries, st->cap_tries, tried);
-    bool better = !all[i].out && tried.seconds * STEP < median(all[0].time, all[0].n) &&
-                  least(all[i].time, all[i].n) < least(all[0].time, all[0].n);
-    if (better && tried.seconds < fastest) first = i, fastest = tried.seconds;
+    if (!all[i].out && tried.seconds * STEP < before && tried.seconds < fastest) first = i, fastest = tried.seconds;
   }
   if (first) {
     st->best = all[first].schedule;
@@ -244,26 +244,27 @@ static bool has_time(State *st) {
   return st->until <= st->s->limit;
 }
 
-/* The best so far and the default by turns, the first of each pair changing. true: it is faster, and not by chance. */
-static bool faster(State *st, int pairs, TuneEntry *e) {
-  double base[PAIRS], best[PAIRS], ratio[PAIRS];
+/* A series: the best so far and the default by turns, the first of each pair changing. *wins: pairs in which it was faster. */
+static bool faster(State *st, int pairs, TuneEntry *e, int *wins) {
+  double base[PAIRS], best[PAIRS];
   for (int i = 0; i < pairs; i++) {
     if (stop(st)) return false;
     if (i & 1) best[i] = turn(st, st->best_number);
     base[i] = turn(st, 0);
     if (!(i & 1)) best[i] = turn(st, st->best_number);
-    ratio[i] = base[i] / best[i];
+    *wins += best[i] < base[i];
   }
-  e->base_seconds = median(base, pairs);
-  e->seconds = median(best, pairs);
-  return e->base_seconds >= GAIN * e->seconds && median(ratio, pairs) >= GAIN && quantile(ratio, pairs, 0.25) > 1;
+  e->base_seconds = quartile(base, pairs);
+  e->seconds = quartile(best, pairs);
+  return e->base_seconds >= GAIN * e->seconds && quantile(base, pairs, 0.5) >= GAIN * quantile(best, pairs, 0.5);
 }
 
 static bool confirm(State *st, TuneEntry *e) {
-  int pairs = pairs_of(st);
+  int pairs = pairs_of(st), wins = 0;
   e->schedule = schedule_text(st->arena, &st->best);
   e->base_seconds = st->base_seconds;
-  bool won = st->best_number && faster(st, pairs, e) && faster(st, pairs, e);
+  bool won = st->best_number && faster(st, pairs, e, &wins) && faster(st, pairs, e, &wins);
+  won = won && wins >= pairs + sqrt(2 * pairs); /* of 2 * pairs: half, and two deviations of half a root each */
   if (stop(st)) return false;
   if (won && !bench_agree(st->bench, 0, st->best_number)) {
     st->failed = true;

@@ -37,7 +37,7 @@ typedef struct TuneEntry {
 /* A candidate that was measured. */
 typedef struct TuneTry {
   const char *schedule;
-  double seconds; /* median; 0: left out after a first look */
+  double seconds; /* lower quartile of the calls of its race */
 } TuneTry;
 
 /* The key fields of an entry for this region on this machine. */
