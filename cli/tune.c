@@ -72,7 +72,7 @@ static void summary(const Tune *t, const char *path, double since) {
   }
   if (!t->n)
     printf("this model has no contractions: nothing to tune\n");
-  else if (t->known == t->n)
+  else if (t->known == t->n && !t->again)
     printf("all %d contraction kernels are in the database: nothing to do (%.1f s)\n", t->n, since);
   else
     printf("%d of %d contraction kernels measured, %d known before, in %.1f s\n", t->found, t->n, t->known, since);

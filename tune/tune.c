@@ -86,7 +86,8 @@ static void collect(Tune *t, Arena *a) {
   if (t->n) qsort(t->kernels, (size_t)t->n, sizeof *t->kernels, by_share);
 }
 
-/* Which kernels a build would find in the database: asked in the same way. */
+/* Which kernels a build would find in the database: asked in the same way. What was measured on another number of threads is
+ * there for a build, but to be measured anew. */
 static bool look_up(Tune *t, Arena *a, Diags *d) {
   TuneUse use;
   Target target = *t->target;
@@ -107,7 +108,7 @@ static bool look_up(Tune *t, Arena *a, Diags *d) {
     if (!ok) return false;
     k->kept = there && (t->again || use.ntuned + use.best > before);
     if (k->kept) k->entry = found;
-    if (k->kept && !t->again) k->state = TUNE_KNOWN, t->known++;
+    if (k->kept && !t->again && found.threads == t->threads) k->state = TUNE_KNOWN, t->known++;
   }
   return true;
 }
