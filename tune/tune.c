@@ -182,8 +182,9 @@ bool tune_module(Tune *t, Arena *a, Diags *d) {
   t->known = t->found = 0;
   t->stopped = false;
   t->until = machine_seconds() + t->budget;
-  if (!machine_has(t->target->require, &r)) {
-    diag_error(d, (Span){0}, "target %s cannot be measured here: %s", t->target->name, r.text);
+  if (!target_here(t->target) || !machine_has(t->target->require, &r)) {
+    diag_error(d, (Span){0}, "target %s cannot be measured here: %s", t->target->name,
+               r.text ? r.text : "it is another architecture");
     report_free(&r);
     return false;
   }
