@@ -209,6 +209,12 @@ static void same_bits(const char *target_name, const Graph *g, int tries) {
 Test(tune, bits) {
   same_bits("cpu:native", product(45, 70, 33, "mk,nk->mn"), 8);
   same_bits("cpu:native", product(130, 17, 300, "km,kn->mn"), 8);
+  same_bits(
+      "cpu:native",
+      region("region contract @contract.0(\n  %x0: bf16[30, 99] data,\n  %x1: bf16[40, 99] data,\n"
+             "  %x2: f32[30, 40] data\n) {\n  %1 = contract_from %x0, %x1, %x2 {rule=\"mk,nk->mn\"} : f32[30, 40]\n"
+             "  return y0=%1\n}\n"),
+      8);
   same_bits("cpu:x86-64-v3", product(20, 40, 4100, "mk,kn->mn"), 6);
   same_bits(
       "cpu:x86-64-v3",
