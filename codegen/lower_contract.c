@@ -314,7 +314,7 @@ typedef struct Block {
 
 static void advance_tile(Contract *w, Block *b, KV ap, KV bp) {
   Kernel *k = w->k;
-  enum { UNROLL = 4 };
+  int unroll = w->pair > 1 && !w->lo->t->dpbf16 ? 1 : 4; /* a pair without the instruction is long enough */
   KV acc[TILE_MAX];
   for (int i = 0; i < w->mr * w->nv; i++)
     acc[i] = w->one_run && w->node->op == OP_contract
@@ -323,7 +323,7 @@ static void advance_tile(Contract *w, Block *b, KV ap, KV bp) {
   Tile t = {w->mr, w->nv, w->lanes, w->A, w->B, {0}, k_ic(k, w->mr), bp, k_ic(k, w->nr), 0};
   t.pairs = w->pair > 1;
   for (int i = 0; i < w->mr; i++) t.a[i] = k_add(k, ap, k_ic(k, i));
-  tile_chain(k, &t, k_ic(k, 0), steps_to(w, b->k0, b->k1), UNROLL, acc);
+  tile_chain(k, &t, k_ic(k, 0), steps_to(w, b->k0, b->k1), unroll, acc);
   for (int i = 0; i < w->mr * w->nv; i++) k_store(k, w->C, k_add(k, b->cell, k_ic(k, i * w->lanes)), acc[i]);
 }
 
