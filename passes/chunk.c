@@ -11,6 +11,7 @@
  * loop graph; rows are sliced, contractions over rows continue a carried sum (contract_from: the same chain, so the same bits).
  *
  * Invariant: the result is bit for bit that of the whole: chains over rows are at most 4096 long, or nothing is done.
+ * Chains of bf16 go by pairs of rows, so slices of them have an even number.
  * (So a micro-batch of more than 4096 tokens keeps its logits whole; smaller ones, accumulated, are the same step.) */
 #include "ir/rule.h"
 #include "passes/passes.h"
@@ -30,6 +31,7 @@ typedef struct Chunk {
   bool *copy;        /* by node: there because the set reads it */
   bool *accumulates; /* by node: a contraction over the rows */
   bool *after;       /* by value: depends on the set */
+  bool pairs;        /* a contraction over the rows goes by pairs of them: slices have an even number */
   int64_t count;
   Type slice_lead; /* dims [0, lead) of a slice */
 } Chunk;
@@ -85,6 +87,7 @@ static bool row_wise(Chunk *c, int node) {
       rows *= c->big.dim[i].n;
     }
     c->accumulates[node] = true;
+    c->pairs |= val_type(g, n->args[0]).dt == DT_bf16;
     return summed == c->lead && rows <= CHAIN;
   }
   for (int i = 0; i < c->lead; i++) { /* rows of one operand pass through */
@@ -172,14 +175,17 @@ static bool divide(Chunk *c) {
   c->slice_lead = c->big;
   c->count = 1;
   for (int axis = 0; axis < c->lead && c->count < want; axis++) {
-    int64_t n = c->big.dim[axis].n, parts = (want + c->count - 1) / c->count;
-    while (parts < n && n % parts) parts++;
+    int64_t n = c->big.dim[axis].n, parts = (want + c->count - 1) / c->count, within = 1;
+    for (int i = axis + 1; i < c->lead; i++) within *= c->big.dim[i].n;
+    while (parts < n && (n % parts || (c->pairs && n / parts * within % 2))) parts++;
     if (parts > n) parts = n;
     c->slice_lead.dim[axis].n = n / parts;
     c->slice_lead.dim[axis].name = NULL;
     c->count *= parts; /* parts < n: that is enough, so slices are contiguous: all axes before are 1 */
   }
-  return c->count > 1;
+  int64_t rows = 1;
+  for (int i = 0; i < c->lead; i++) rows *= c->slice_lead.dim[i].n;
+  return c->count > 1 && !(c->pairs && rows % 2);
 }
 
 static Type sliced(const Chunk *c, Type t) {

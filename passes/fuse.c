@@ -5,7 +5,7 @@
  * node (below), the group still fits one iteration space (region_fits), and no value would wait for itself (reach: which
  * groups a group depends on). Nodes that cost nothing where they are used (const, broadcast, onehot, valid, stop) belong to no
  * group: every consumer gets its own copy. So do elementwise producers that only column sums read, and
- * transposes that only contractions read: the packing of an operand computes them.
+ * transposes, and casts of inputs, that only contractions read: the packing of an operand computes them.
  *
  *   group     takes
  *   scalars   elementwise ops of rank 0
@@ -60,19 +60,19 @@ static void find_lazy(Fuse *f) {
     const Node *n = &g->nodes[i];
     Val r = n->res;
     bool kept = f->leaves[r];
-    if (fuse_free(n->op))
+    if (fuse_copied(g, n))
       f->lazy[i] = !kept;
     else if (f->apart)
       continue;
     else if (op_info[n->op].ew && val_type(g, r).rank && !kept)
       f->lazy[i] = f->uses[r] > 0 && column[r] == f->uses[r];
-    else if (n->op == OP_transpose && !kept)
+    else if ((n->op == OP_transpose || (n->op == OP_cast && g->def[n->args[0]] < 0)) && !kept)
       f->lazy[i] = f->uses[r] > 0 && operand[r] == f->uses[r];
     /* a copy is read by what reads its consumer */
     bool col = (n->op == OP_sum && kind_of(g, n) == G_COLUMN) || (f->lazy[i] && op_info[n->op].ew);
     for (int j = 0; j < n->nargs; j++) {
       column[n->args[j]] += col;
-      operand[n->args[j]] += op_is_contract(n->op) && j < 2;
+      operand[n->args[j]] += (op_is_contract(n->op) && j < 2) || (n->op == OP_transpose && f->lazy[i]);
     }
   }
 }
@@ -237,7 +237,7 @@ static void place(Fuse *f, int node) {
   for (int i = 0; i < n->nargs; i++) sources(f, n->args[i], src, &nsrc, MAX_SOURCES);
   Kind kind = kind_of(g, n);
   int home = -1;
-  if (!f->apart && kind != G_CONTRACT && kind != G_ALONE && kind != G_OUTSIDE && kind != G_COLUMN && !fuse_free(n->op))
+  if (!f->apart && kind != G_CONTRACT && kind != G_ALONE && kind != G_OUTSIDE && kind != G_COLUMN && !fuse_copied(g, n))
     for (int pass = 0; pass < 2 && home < 0; pass++) /* a contraction's epilogue first */
       for (int i = nsrc - 1; i >= 0 && home < 0; i--)
         if ((f->group[src[i]].kind == G_CONTRACT) == !pass && try_join(f, src[i], node, src, nsrc)) home = src[i];
@@ -316,22 +316,49 @@ static bool still_fit(const Fuse *f, Readers *r, int made, int query) {
   return true;
 }
 
+/* In a contraction's region: made of values of bf16, biases and constants alone, one after the other? Such values are computed
+ * again from the bf16, which take half of what storing them would. derived: by node. */
+static bool from_halves(const Fuse *f, int node, const bool *derived) {
+  const Graph *g = f->g;
+  const Node *n = &g->nodes[node];
+  int halves = 0;
+  for (int j = 0; j < n->nargs; j++) {
+    int def = g->def[n->args[j]];
+    if (val_type(g, n->args[j]).rank == 0 && (def < 0 || f->lazy[def])) continue;
+    if (def < 0 || !(derived[def] || f->lazy[def])) return false;
+    const Node *of = &g->nodes[def];
+    if (of->op == OP_broadcast && g->def[of->args[0]] < 0) continue;
+    if (!derived[def] && of->op != OP_cast) return false;
+    halves++;
+  }
+  return halves > 0 && op_info[n->op].ew;
+}
+
 static void find_recomputed(Fuse *f) {
   const Graph *g = f->g;
   int *asked = NEW_ARRAY(f->tmp, int, g->nnodes);
   Readers readers = readers_of(f);
-  bool *tied = NEW_ARRAY(f->tmp, bool, g->nvals); /* read by something that wants it in memory */
+  bool *tied = NEW_ARRAY(f->tmp, bool, g->nvals);   /* read by something that wants it in memory */
+  bool *cast = NEW_ARRAY(f->tmp, bool, g->nvals);   /* the same, as bf16: it is made and rounded here */
+  bool *factor = NEW_ARRAY(f->tmp, bool, g->nvals); /* a contraction packs it */
+  bool *derived = NEW_ARRAY(f->tmp, bool, g->nnodes + 1);
   for (int i = 0; i < g->nnodes; i++) {
     int gr = fuse_alive(f, f->of[i]);
     Kind k = gr >= 0 ? f->group[gr].kind : G_NONE;
     for (int j = 0; j < g->nodes[i].nargs; j++)
       if (gr >= 0 && k != G_MAP && k != G_ROW && k != G_COLUMN) tied[g->nodes[i].args[j]] = true;
+    for (int j = 0; j < 2 && op_is_contract(g->nodes[i].op); j++) factor[g->nodes[i].args[j]] = true;
+    if (gr >= 0 && g->nodes[i].op == OP_cast) cast[g->nodes[i].args[0]] = true;
   }
   for (int i = 0; i < g->nnodes; i++) {
     const Node *n = &g->nodes[i];
     int gr = fuse_alive(f, f->of[i]);
-    if (gr < 0 || (f->group[gr].kind != G_MAP && f->group[gr].kind != G_ROW) || f->leaves[n->res] || tied[n->res])
-      continue;
+    if (gr < 0 || f->leaves[n->res]) continue;
+    if (f->group[gr].kind == G_CONTRACT && !factor[n->res] && from_halves(f, i, derived)) {
+      f->lazy[i] = true;
+      f->lazy[i] = derived[i] = still_fit(f, &readers, i, i + 1);
+    }
+    if ((f->group[gr].kind != G_MAP && f->group[gr].kind != G_ROW) || tied[n->res] || cast[n->res]) continue;
     if (n->op != OP_add && n->op != OP_sub && n->op != OP_mul) continue;
     bool cheap = true;
     for (int j = 0; j < n->nargs && cheap; j++)

@@ -56,6 +56,11 @@ static inline bool fuse_outside(OpKind op) {
 static inline bool fuse_free(OpKind op) {
   return op == OP_const || op == OP_broadcast || op == OP_onehot || op == OP_valid || op == OP_stop;
 }
+/* Free, or a cast from bf16 to f32, which loads do by the way: what goes from region to region is bf16. */
+static inline bool fuse_copied(const Graph *g, const Node *n) {
+  bool cast = n->op == OP_cast && val_type(g, n->args[0]).dt == DT_bf16 && val_type(g, n->res).dt == DT_f32;
+  return cast || fuse_free(n->op);
+}
 const char *fuse_kind_name(const Fuse *f, const Group *gr); /* of its region */
 int fuse_alive(const Fuse *f, int gr);                      /* the group that gr was merged into */
 
