@@ -177,6 +177,7 @@ static Module *apply(const Module *m, const Step *s) {
   for (int i = 0; i < m->diags->nsources; i++) diags_source(d, m->diags->sources[i].path, "", 0);
   memcpy(out->mesh, m->mesh, sizeof out->mesh);
   out->naxes = m->naxes;
+  out->compute = m->compute;
   for (int i = 0; i < m->ngraphs && ok; i++) ok = apply_graph(&x, i);
   reorder(m, out);
   if (ok && out->ngraphs && module_verify(out) && !d->n) return out;

@@ -164,6 +164,7 @@ bool compile_run(Compile *c, Stage until) {
   if (until == STAGE_SOURCE) return true;
 
   c->module = c->model->mod;
+  if (!strcmp(c->train.value[train_key("dtype")], "bf16")) c->module->compute = DT_bf16;
   if (until == STAGE_GRAPH && !c->stop_after) return true;
   ProgramSpec spec = program_spec(c);
   if (!run_passes(c)) return false;

@@ -34,7 +34,7 @@ _Static_assert(KEY_COUNT <= LEN(((TrainSpec *)0)->value), "TrainSpec.value holds
 
 /* The words that a text setting may be. */
 static const char *const schedules[] = {"cosine", "linear", "constant"};
-static const char *const dtypes[] = {"f32"};
+static const char *const dtypes[] = {"f32", "bf16"};
 
 int train_key(const char *key) {
   for (int i = 0; i < KEY_COUNT; i++)

@@ -108,6 +108,7 @@ typedef struct Module {
   Arena *arena;
   Diags *diags;
   const char *name;
+  DType compute; /* bf16: asked of pass precision; f32: the graphs are computed as they stand */
   MeshAxis mesh[MAX_AXES];
   int naxes;
   Graph **graphs;

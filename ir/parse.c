@@ -564,6 +564,12 @@ static bool parse_mesh(Parser *p) {
   return expect(p, ")");
 }
 
+static bool parse_compute(Parser *p) {
+  for (DType dt = DT_f32; dt <= DT_bf16; dt++)
+    if (accept(p, dtype_name[dt])) return p->m->compute = dt, true;
+  return unexpected(p, "f32 or bf16");
+}
+
 static bool parse_module(Parser *p) {
   const char *err, *name;
   if (!expect(p, "module")) return false;
@@ -572,6 +578,7 @@ static bool parse_module(Parser *p) {
   if (!(name = lex_string(p->tmp, p->text, t, &err))) return diag_error(p->d, span_of(p, t), "%s", err);
   p->m->name = intern(name);
   p->at++;
+  if (accept(p, "compute") && !parse_compute(p)) return false;
   if (accept(p, "mesh") && !parse_mesh(p)) return false;
   while (peek(p)->kind != TOK_END)
     if (!parse_head(p)) return false;

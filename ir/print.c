@@ -185,6 +185,7 @@ void module_print(const Module *m, bool spans, Text *out) {
   text_add(out, "module ");
   str_print(m->name, out);
   text_add(out, "\n");
+  if (m->compute != DT_f32) text_add(out, "compute %s\n", dtype_name[m->compute]);
   for (int i = 0; i < m->naxes; i++)
     text_add(out, "%s%s=%d%s", i ? ", " : "mesh (", m->mesh[i].name, m->mesh[i].n, i == m->naxes - 1 ? ")\n" : "");
   for (int i = 0; i < m->ngraphs; i++) {

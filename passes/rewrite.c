@@ -55,6 +55,7 @@ Module *rewrite_module(const Module *m) {
   Module *n = module_new(m->arena, m->diags, m->name);
   memcpy(n->mesh, m->mesh, sizeof n->mesh);
   n->naxes = m->naxes;
+  n->compute = m->compute;
   return n;
 }
 

@@ -198,8 +198,12 @@ static Val reshape(Simplify *s, const Want *w) {
   return 0;
 }
 
+/* To the same dtype; to bf16 and back to f32 and to bf16 again */
 static Val cast(Simplify *s, const Want *w) {
-  return type(s, w->arg[0]).dt == w->type.dt ? w->arg[0] : 0;
+  if (type(s, w->arg[0]).dt == w->type.dt) return w->arg[0];
+  const Node *n = def(s, w->arg[0], OP_cast);
+  bool back = n && w->type.dt == DT_bf16 && type(s, w->arg[0]).dt == DT_f32 && type(s, n->args[0]).dt == DT_bf16;
+  return back ? n->args[0] : 0;
 }
 
 /* The identity; of a transpose */
@@ -272,6 +276,11 @@ static Val rows_elementwise(Rows *r, const Node *n, int lead) {
   return ew(r->s, n->op, arg[0], arg[1], arg[2], n->span);
 }
 
+static Val rows_cast(Rows *r, const Node *n, int lead) {
+  Val x = rows_of(r, n->args[0], lead);
+  return x ? shaped(r->s, OP_cast, x, rows_type(r, type(r->s, n->res), lead), NULL, n->span) : 0;
+}
+
 /* The rows run along letters of the first operand alone, which lead it and the result: one letter takes their place. */
 static Val rows_contract(Rows *r, const Node *n, int lead) {
   Rule rule;
@@ -335,6 +344,8 @@ static Val rows_of(Rows *r, Val v, int lead) {
       to = rows_reshape(r, &copy, lead);
     else if (op_info[copy.op].ew)
       to = rows_elementwise(r, &copy, lead);
+    else if (copy.op == OP_cast)
+      to = rows_cast(r, &copy, lead);
     else if (copy.op == OP_contract)
       to = rows_contract(r, &copy, lead);
     else if (copy.op == OP_broadcast)
@@ -365,7 +376,7 @@ static void find_whole(Rows *r) {
   for (int i = g->nnodes - 1; i >= 0; i--) {
     const Node *n = &g->nodes[i];
     bool by_rows = op_info[n->op].ew || n->op == OP_contract || n->op == OP_broadcast || n->op == OP_reshape ||
-                   n->op == OP_sum || n->op == OP_rowmax;
+                   n->op == OP_cast || n->op == OP_sum || n->op == OP_rowmax;
     for (int k = 0; k < n->nargs; k++)
       if (!by_rows || r->whole[n->res]) r->whole[n->args[k]] = true;
   }
@@ -377,7 +388,7 @@ static Val gather(Simplify *s, const Want *w) {
   Type table = type(s, w->arg[0]), index = type(s, w->arg[1]);
   const Node *n = val_node(s->g, w->arg[0]);
   if (index.rank != 1 || index.dim[0].sym || table.dim[0].sym || index.dim[0].n >= table.dim[0].n || !n) return 0;
-  if (n->op != OP_reshape && n->op != OP_contract && !op_info[n->op].ew) return 0;
+  if (n->op != OP_reshape && n->op != OP_contract && n->op != OP_cast && !op_info[n->op].ew) return 0;
   Rows r = {.s = s, .index = w->arg[1], .rows = table.dim[0].n, .at = w->at};
   find_whole(&r);
   Val v = rows_of(&r, w->arg[0], 1);

@@ -662,11 +662,15 @@ Module *generate(Arena *a, Diags *d, uint64_t seed, Style *style) {
     Module *model = generate_model(a, seed, &yaml);
     text_free(&yaml);
     *style = STYLE_MODEL;
+    if (model && chance(&x, 40)) model->compute = DT_bf16;
     if (model) return model;
     x.style = STYLE_PLAIN;
   }
   switch (x.style) {
-  case STYLE_TRAIN: training_graph(&x, m); break;
+  case STYLE_TRAIN:
+    if (chance(&x, 40)) m->compute = DT_bf16;
+    training_graph(&x, m);
+    break;
   case STYLE_TYPES: types_graph(&x, m); break;
   case STYLE_CALLS: calls_graph(&x, m); break;
   default:

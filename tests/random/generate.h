@@ -7,7 +7,7 @@
 typedef enum Style {
   STYLE_PLAIN, /* graphs of data and states, some extents symbolic */
   STYLE_TRAIN, /* graph @forward with params and a loss */
-  STYLE_TYPES, /* also bf16 and f64, segmented extents, placements on a mesh, pending sums: types that no kernel has yet */
+  STYLE_TYPES, /* also bf16 and f64, segmented extents, placements on a mesh, pending sums */
   STYLE_CALLS, /* graphs that call others, in turns too */
   STYLE_MODEL, /* what the frontend makes of a model file (model.c) */
   STYLE_COUNT
