@@ -524,7 +524,7 @@ bool lower_contract(Lower *lo) {
   Schedule cut;
   if (!schedule_find(lo->t, lo->g, &(ContractShape){bm, bn, (bk + w.pair - 1) / w.pair}, &cut)) return false;
   schedule(&w, &cut);
-  w.one_run = bk <= w.kc;
+  w.one_run = bk <= w.kc && bk <= CHAIN;
   int64_t cells = w.one_run ? w.mr * w.nr : round_up(w.mb, w.mr) * w.nc;
   w.A = k_scratch(k, "A", DT_f32, (int64_t)w.mc * cut.kc + w.lanes * (w.mr + 1) + w.lanes);
   w.B = k_scratch(k, "B", DT_f32, (int64_t)w.nc * cut.kc + (int64_t)w.lanes * w.nr);
