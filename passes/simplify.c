@@ -277,6 +277,7 @@ static Val rows_elementwise(Rows *r, const Node *n, int lead) {
 }
 
 static Val rows_cast(Rows *r, const Node *n, int lead) {
+  if (type(r->s, n->args[0]).dt == DT_i32) return 0;
   Val x = rows_of(r, n->args[0], lead);
   return x ? shaped(r->s, OP_cast, x, rows_type(r, type(r->s, n->res), lead), NULL, n->span) : 0;
 }
