@@ -72,7 +72,8 @@ static void measure(const Options *o, const KernelSet *set, int index, Meter *m,
   const Lowered *low = &set->lowered[index];
   void *bufs[1][32] = {{0}}, *scratch[MAX_THREADS];
   int n = 0;
-  for (int i = 0; i < g->ninputs; i++) bufs[0][n++] = numbers_new(type_elements(val_type(g, g->inputs[i].val)), 7 + i);
+  for (int i = 0; i < g->ninputs; i++)
+    bufs[0][n++] = numbers_new(DT_f32, type_elements(val_type(g, g->inputs[i].val)), 7 + i);
   if (!strcmp(g->name, "adamw")) { /* as it is half way through training; moments of squares are not negative */
     static const float now[] = {1, 0.9f, 0.1f, 0.99f, 0.01f, 1.5f, 1e-8f, 1e-3f, 0.9999f};
     for (int i = 0; i < LEN(now); i++) *(float *)bufs[0][4 + i] = now[i];
@@ -83,9 +84,10 @@ static void measure(const Options *o, const KernelSet *set, int index, Meter *m,
     int same = -1; /* updated in place, as in a program */
     for (int k = 0; k < g->ninputs && !strcmp(g->name, "adamw"); k++)
       if (!strcmp(g->inputs[k].name, g->outputs[i].name)) same = k;
-    bufs[0][n++] = same >= 0 ? bufs[0][same] : numbers_new(type_elements(val_type(g, g->outputs[i].val)), 90 + i);
+    bufs[0][n++] =
+        same >= 0 ? bufs[0][same] : numbers_new(DT_f32, type_elements(val_type(g, g->outputs[i].val)), 90 + i);
   }
-  for (int i = 0; i < threads; i++) scratch[i] = numbers_new(low->scratch / 4 + 16, 5);
+  for (int i = 0; i < threads; i++) scratch[i] = numbers_new(DT_f32, low->scratch / 4 + 16, 5);
   KernelCalls calls = {set->fn[index], bufs, 1, 0, scratch, threads > 1 ? meter_pool(m) : NULL};
   Side side = {g->name, kernel_spell, &calls};
   Samples rate[LEN(probes)] = {{.n = 0}}, ratio[LEN(probes)] = {{.n = 0}};
@@ -110,9 +112,9 @@ static void measure(const Options *o, const KernelSet *set, int index, Meter *m,
     bool again = false;
     for (int k = 0; k < i; k++) again |= bufs[0][k] == bufs[0][i];
     Val v = i < g->ninputs ? g->inputs[i].val : g->outputs[i - g->ninputs].val;
-    if (!again) numbers_free(bufs[0][i], type_elements(val_type(g, v)));
+    if (!again) numbers_free(bufs[0][i], DT_f32, type_elements(val_type(g, v)));
   }
-  for (int i = 0; i < threads; i++) numbers_free(scratch[i], low->scratch / 4 + 16);
+  for (int i = 0; i < threads; i++) numbers_free(scratch[i], DT_f32, low->scratch / 4 + 16);
 }
 
 static bool parse(Options *o, int argc, char **argv) {

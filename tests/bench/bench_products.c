@@ -1,16 +1,18 @@
-/* Matrix products, ours beside other libraries', in f32: a linear layer's forward (y = x w^T) and its two backward products.
+/* Matrix products, ours beside other libraries': a linear layer's forward (y = x w^T) and its two backward products.
  *
- *   bench_products [--quick] [--best] [--only PATTERN] [--threads LIST] [--target TARGET]
+ *   bench_products [--quick] [--best] [--dtype DTYPE] [--only PATTERN] [--threads LIST] [--target TARGET]
  *     --quick          few shapes, few turns
  *     --best           the best spell of each side instead of medians of ratios: for a machine with others on it
+ *     --dtype DTYPE    of the operands: f32, or bf16: the same numbers rounded; results are f32
  *     --only PATTERN   rows whose name FORM.MxNxK has it somewhere: 'forward.1x', 'dw', '256x*x768'
  *     --threads LIST   "1,2": as many as there are cores, one and all, unless said
  *     --target TARGET  of our kernels: cpu:native
  *
  * A row: x is [M, K], w [N, K]. Ours is the kernel that a program would have, on its pool. Every turn runs all sides once, and
  * the probes; what is printed is the median of the turns: our GFLOP/s, its share of what multiply-adds in registers reached in
- * the same turn ("fma"), or, where reading w from memory takes longer than computing, the share of what a plain read reached
- * ("read"); for each library its GFLOP/s and how many times as fast we are.
+ * the same turn ("fma"; in bf16 what dot products of pairs reached, "bf16", where machine and target have them), or, where
+ * reading w from memory takes longer than computing, the share of what a plain read reached ("read"); for each library its
+ * GFLOP/s and how many times as fast we are.
  * Up to M = 64 every call meets other weights, which come from memory, as in a model; above, the same.
  * Before a library is timed its result must be ours, but for rounding. */
 #include "tests/bench/peer.h"
@@ -41,6 +43,8 @@ static const int quick_layers[] = {0, 1}, quick_batches[] = {1, 16, 256};
 
 typedef struct Options {
   bool quick, best;
+  DType dtype;
+  Probe peak; /* what our products are made of */
   const char *only, *target;
   int threads[MAX_LISTS], nthreads;
 } Options;
@@ -60,9 +64,8 @@ typedef struct Row {
   Product p;
   int mnk[3];
   double flops, bytes;
-  float *a, *b[MAX_COPIES],
-      *cs[MAX_COPIES]; /* b, c by copy: each its own of the large one, all with the same numbers */
-  float *c_peer;
+  void *a, *b[MAX_COPIES]; /* b, c by copy: each its own of the large one, all with the same numbers */
+  float *cs[MAX_COPIES], *c_peer;
   int copies;
   bool cold;
 } Row;
@@ -87,24 +90,24 @@ static void row_name(const Form *f, const int mnk[3], char name[64]) {
 }
 
 /* The operand of N x K elements is the large one: w, or dw. The others are shared by all copies. */
-static Row row_new(const Form *f, const int mnk[3], int64_t l3) {
-  Row r = {.p = {mnk[f->m], mnk[f->n], mnk[f->k], f->a_turned, f->b_turned, f->m == 0},
+static Row row_new(const Form *f, DType dt, const int mnk[3], int64_t l3) {
+  Row r = {.p = {mnk[f->m], mnk[f->n], mnk[f->k], f->a_turned, f->b_turned, f->m == 0, dt},
            .mnk = {mnk[0], mnk[1], mnk[2]}};
   const Product *p = &r.p;
   row_name(f, mnk, r.name);
   int64_t na = (int64_t)p->m * p->k, nb = (int64_t)p->k * p->n, nc = (int64_t)p->m * p->n;
-  int64_t large = (int64_t)mnk[1] * mnk[2] * 4, copies = 1 + 2 * l3 / large;
+  bool writes_large = f->m == 1;
+  int64_t large = (int64_t)mnk[1] * mnk[2] * dtype_bytes[writes_large ? DT_f32 : dt], copies = 1 + 2 * l3 / large;
   r.cold = mnk[0] <= COLD_M;
   r.copies = !r.cold ? 1 : copies > MAX_COPIES ? MAX_COPIES : (int)copies;
   r.flops = 2.0 * p->m * p->n * p->k;
-  r.bytes = 4.0 * (double)(na + nb + nc);
-  bool writes_large = f->m == 1;
-  r.a = numbers_new(na, 1);
+  r.bytes = (double)((na + nb) * dtype_bytes[dt] + 4 * nc);
+  r.a = numbers_new(dt, na, 1);
   for (int i = 0; i < r.copies; i++) {
-    r.b[i] = i && writes_large ? r.b[0] : numbers_new(nb, 2);
-    r.cs[i] = i && !writes_large ? r.cs[0] : numbers_new(nc, 3);
+    r.b[i] = i && writes_large ? r.b[0] : numbers_new(dt, nb, 2);
+    r.cs[i] = i && !writes_large ? r.cs[0] : numbers_new(DT_f32, nc, 3);
   }
-  r.c_peer = numbers_new(nc, 4);
+  r.c_peer = numbers_new(DT_f32, nc, 4);
   return r;
 }
 
@@ -112,14 +115,15 @@ static void row_free(Row *r) {
   const Product *p = &r->p;
   int64_t na = (int64_t)p->m * p->k, nb = (int64_t)p->k * p->n, nc = (int64_t)p->m * p->n;
   for (int i = r->copies; i-- > 0;) {
-    if (!i || r->b[i] != r->b[0]) numbers_free(r->b[i], nb);
-    if (!i || r->cs[i] != r->cs[0]) numbers_free(r->cs[i], nc);
+    if (!i || r->b[i] != r->b[0]) numbers_free(r->b[i], p->dtype, nb);
+    if (!i || r->cs[i] != r->cs[0]) numbers_free(r->cs[i], DT_f32, nc);
   }
-  numbers_free(r->a, na);
-  numbers_free(r->c_peer, nc);
+  numbers_free(r->a, p->dtype, na);
+  numbers_free(r->c_peer, DT_f32, nc);
 }
 
-/* Largest difference between the two results, by what rounding may do to sums of so many products. */
+/* But for what rounding may do to f32 sums of so many products. The same for bf16: products of two are exact in f32, so that only
+ * the order of the sums differs. Sums or results held in bf16 are off by several times as much. */
 static bool alike(const Row *r) {
   double most = 1e-4 * sqrt(r->p.k);
   for (int64_t i = 0; i < (int64_t)r->p.m * r->p.n; i++)
@@ -128,9 +132,12 @@ static bool alike(const Row *r) {
 }
 
 /* flops, bytes: what the probes did in the time of a call of ours. */
-static void share_text(const Row *r, double flops, double bytes, char text[24]) {
+static void share_text(const Row *r, Probe peak, double flops, double bytes, char text[24]) {
   double compute = r->flops / flops, read = r->cold ? r->bytes / bytes : 0;
-  snprintf(text, 24, "%3.0f%% %s", 100 * (read > compute ? read : compute), read > compute ? "read" : "fma");
+  snprintf(text, 24, "%3.0f%% %s", 100 * (read > compute ? read : compute),
+           read > compute       ? "read"
+           : peak == PROBE_BF16 ? "bf16"
+                                : "fma");
 }
 
 static double seconds_of(const Options *o, const Side *s) {
@@ -187,7 +194,7 @@ static void take_turns(Contest *c, Meter *m) {
   double start = turns_wall(), budget = o->quick ? 0.2 : 1.5;
   for (int t = 0; t < TURNS_MOST && (t < (o->quick ? 3 : 5) || turns_wall() - start < budget); t++) {
     Reading peak = {0}, read = {0};
-    meter_read(m, PROBE_FMA, LEVEL_L1, several, &peak);
+    meter_read(m, o->peak, LEVEL_L1, several, &peak);
     meter_read(m, PROBE_READ, LEVEL_DRAM, several, &read);
     for (int i = 0; i < c->nsides; i++) side_turn(&c->side[(i + t) % c->nsides], c->threads);
     double ours = c->side[0].now, while_ours = o->best ? 1 : ours;
@@ -203,9 +210,9 @@ static void print_row(const Contest *c, Library *lib) {
   double ours = seconds_of(c->o, &c->side[0]);
   char share[24];
   if (best)
-    share_text(r, samples_most(&c->flops) * ours, samples_most(&c->bytes) * ours, share);
+    share_text(r, c->o->peak, samples_most(&c->flops) * ours, samples_most(&c->bytes) * ours, share);
   else
-    share_text(r, samples_median(&c->flops), samples_median(&c->bytes), share);
+    share_text(r, c->o->peak, samples_median(&c->flops), samples_median(&c->bytes), share);
   printf("%-8.*s %5d %6d %5d %3d %9.1f %9s", (int)strcspn(r->name, "."), r->name, r->mnk[0], r->mnk[1], r->mnk[2],
          c->threads, 1e-9 * r->flops / ours, share);
   for (int i = 0; i < PEERS; i++) {
@@ -230,7 +237,7 @@ static bool measure(const Options *o, const Row *r, const KernelSet *set, Meter 
   void *bufs[MAX_COPIES][32] = {{0}}, *scratch[MAX_THREADS];
   int64_t nscratch = set->lowered[0].scratch / 4 + 16;
   for (int i = 0; i < r->copies; i++) bufs[i][0] = r->a, bufs[i][1] = r->b[i], bufs[i][2] = r->cs[i];
-  for (int i = 0; i < c.threads; i++) scratch[i] = numbers_new(nscratch, 5);
+  for (int i = 0; i < c.threads; i++) scratch[i] = numbers_new(DT_f32, nscratch, 5);
   KernelCalls ours = {set->fn[0], bufs, r->copies, 0, scratch, c.threads > 1 ? meter_pool(m) : NULL};
   c.side[0] = (Side){"ours", kernel_spell, &ours};
   kernel_spell(&ours, 1); /* into copy 0 */
@@ -238,7 +245,7 @@ static bool measure(const Options *o, const Row *r, const KernelSet *set, Meter 
   take_turns(&c, m);
   print_row(&c, lib);
   for (int i = 1; i < c.nsides; i++) lib[c.of[i]].peer->release(c.calls[c.of[i]].prepared);
-  for (int i = 0; i < c.threads; i++) numbers_free(scratch[i], nscratch);
+  for (int i = 0; i < c.threads; i++) numbers_free(scratch[i], DT_f32, nscratch);
   return ok;
 }
 
@@ -250,9 +257,10 @@ static bool run_row(const Options *o, const Form *f, const int mnk[3], Meter **m
   int m = mnk[f->m], n = mnk[f->n], k = mnk[f->k];
   Text text = {0}, why = {0};
   text_add(&text,
-           "module \"bench\"\nregion contract @product(%%a: f32[%d, %d] data, %%b: f32[%d, %d] data) {\n"
+           "module \"bench\"\nregion contract @product(%%a: %s[%d, %d] data, %%b: %s[%d, %d] data) {\n"
            "  %%1 = contract %%a, %%b {rule=\"%s\"} : f32[%d, %d]\n  return y=%%1\n}\n",
-           f->a_turned ? k : m, f->a_turned ? m : k, f->b_turned ? n : k, f->b_turned ? k : n, f->rule, m, n);
+           dtype_name[o->dtype], f->a_turned ? k : m, f->a_turned ? m : k, dtype_name[o->dtype], f->b_turned ? n : k,
+           f->b_turned ? k : n, f->rule, m, n);
   KernelSet set;
   bool ok = kernels_build(&set, o->target, text.s, &why);
   if (ok && !set.fn[0]) {
@@ -262,7 +270,7 @@ static bool run_row(const Options *o, const Form *f, const int mnk[3], Meter **m
     fputs(why.s, stderr);
   }
   if (ok) {
-    Row r = row_new(f, mnk, set.target.l3);
+    Row r = row_new(f, o->dtype, mnk, set.target.l3);
     for (int i = 0; i < o->nthreads; i++) ok = measure(o, &r, &set, meters[i], i, lib) && ok;
     row_free(&r);
     kernels_free(&set);
@@ -276,7 +284,7 @@ static bool run_all(const Options *o, Meter **meters, Library *lib) {
   int nlayers = o->quick ? LEN(quick_layers) : LEN(layers), nbatches = o->quick ? LEN(quick_batches) : LEN(batches),
       rows = 0;
   bool ok = true;
-  printf("%-8s %5s %6s %5s %3s %9s %9s", "f32", "M", "N", "K", "thr", "GFLOP/s", "share of");
+  printf("%-8s %5s %6s %5s %3s %9s %9s", dtype_name[o->dtype], "M", "N", "K", "thr", "GFLOP/s", "share of");
   for (int i = 0; i < PEERS; i++) printf("  %9s %6s", lib[i].peer->name, "ours");
   printf("\n");
   for (int l = 0; l < nlayers; l++)
@@ -305,10 +313,11 @@ static bool run_all(const Options *o, Meter **meters, Library *lib) {
 
 static bool parse(Options *o, int argc, char **argv) {
   *o = (Options){.only = "", .target = "cpu:native"};
-  const char *threads = NULL;
+  const char *threads = NULL, *dtype = "f32";
   for (int i = 1; i < argc; i++) {
     const char **value = !strcmp(argv[i], "--only")      ? &o->only
                          : !strcmp(argv[i], "--threads") ? &threads
+                         : !strcmp(argv[i], "--dtype")   ? &dtype
                          : !strcmp(argv[i], "--target")  ? &o->target
                                                          : NULL;
     if (!strcmp(argv[i], "--quick"))
@@ -321,7 +330,22 @@ static bool parse(Options *o, int argc, char **argv) {
       return false;
   }
   o->nthreads = turns_threads(threads, o->threads, MAX_LISTS, MAX_THREADS);
-  return o->nthreads > 0;
+  o->dtype = !strcmp(dtype, "bf16") ? DT_bf16 : DT_f32;
+  return o->nthreads > 0 && !strcmp(dtype, dtype_name[o->dtype]);
+}
+
+/* What a share is of; says so where it is not what the dtype leads to expect. */
+static bool choose_peak(Options *o, Arena *arena, Diags *d, const Target *native) {
+  Target t;
+  o->peak = PROBE_FMA;
+  if (!target_resolve(arena, d, o->target, &t)) return false;
+  if (o->dtype != DT_bf16) return true;
+  if (t.dpbf16 && !probe_lacks(native, PROBE_BF16))
+    o->peak = PROBE_BF16;
+  else
+    printf("%s: no dot products of bf16 pairs; ours are f32 multiply-adds, and the share is of their rate\n",
+           o->target);
+  return true;
 }
 
 /* Libraries' threads wait for more work in a loop for a while, on the cores that the next side needs. They read how long when
@@ -336,20 +360,21 @@ static void wait_shortly(char **argv) {
 int main(int argc, char **argv) {
   Options o;
   if (!parse(&o, argc, argv)) {
-    fprintf(stderr, "usage: bench_products [--quick] [--best] [--only PATTERN] [--threads LIST] [--target TARGET]\n");
+    fprintf(stderr, "usage: bench_products [--quick] [--best] [--dtype f32|bf16] [--only PATTERN] [--threads LIST] "
+                    "[--target TARGET]\n");
     return 2;
   }
   wait_shortly(argv);
   Library lib[PEERS] = {{&peer_openblas}, {&peer_blis}, {&peer_onednn}};
   for (int i = 0; i < PEERS; i++) {
-    lib[i].missing = lib[i].peer->open(&lib[i].version);
+    lib[i].missing = lib[i].peer->open(o.dtype, &lib[i].version);
     printf("%s: %s\n", lib[i].peer->name, lib[i].missing ? lib[i].missing : lib[i].version);
   }
   Arena *arena = arena_new();
   Diags *d = diags_new(arena);
   Target native;
   Meter *meters[MAX_LISTS] = {0};
-  bool ok = target_resolve(arena, d, "cpu:native", &native);
+  bool ok = target_resolve(arena, d, "cpu:native", &native) && choose_peak(&o, arena, d, &native);
   for (int i = 0; i < o.nthreads && ok; i++) ok = (meters[i] = meter_new(d, &native, o.threads[i])) != NULL;
   Text why = {0};
   diags_render(d, &why);

@@ -1,4 +1,4 @@
-/* OpenBLAS and BLIS by their C interface, opened at run time, each apart from the other (both define the same names). */
+/* OpenBLAS and BLIS by their C interface, in f32, opened at run time, each apart from the other (both define the same names). */
 #include "tests/bench/peer.h"
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -18,13 +18,14 @@ typedef struct Blas {
 typedef struct Prepared {
   const Blas *blas;
   Product p;
-  float *const *b;
+  void *const *b;
 } Prepared;
 
 static Blas openblas, blis;
 
-static const char *open_blas(Blas *blas, const char *file, const char *missing, const char *set_threads,
+static const char *open_blas(Blas *blas, DType dtype, const char *file, const char *missing, const char *set_threads,
                              const char *version_of, const char **version) {
+  if (dtype != DT_f32) return "left out, its products are of f32";
   void *lib = dlopen(file, RTLD_NOW | RTLD_LOCAL);
   if (!lib) return missing;
   blas->gemm = (Gemm *)dlsym(lib, "cblas_sgemm");
@@ -36,17 +37,17 @@ static const char *open_blas(Blas *blas, const char *file, const char *missing, 
   return NULL;
 }
 
-static const char *open_openblas(const char **version) {
-  return open_blas(&openblas, "libopenblas.so.0", "libopenblas.so.0 is missing (package libopenblas-dev)",
+static const char *open_openblas(DType dtype, const char **version) {
+  return open_blas(&openblas, dtype, "libopenblas.so.0", "libopenblas.so.0 is missing (package libopenblas-dev)",
                    "openblas_set_num_threads", "openblas_get_config", version);
 }
 
-static const char *open_blis(const char **version) {
-  return open_blas(&blis, "libblis.so.4", "libblis.so.4 is missing (package libblis-dev)", "bli_thread_set_num_threads",
-                   "bli_info_get_version_str", version);
+static const char *open_blis(DType dtype, const char **version) {
+  return open_blas(&blis, dtype, "libblis.so.4", "libblis.so.4 is missing (package libblis-dev)",
+                   "bli_thread_set_num_threads", "bli_info_get_version_str", version);
 }
 
-static void *prepare(const Blas *blas, const Product *p, int threads, float *const *b) {
+static void *prepare(const Blas *blas, const Product *p, int threads, void *const *b) {
   Prepared *r = malloc(sizeof *r);
   if (!r) return NULL;
   *r = (Prepared){blas, *p, b};
@@ -54,16 +55,16 @@ static void *prepare(const Blas *blas, const Product *p, int threads, float *con
   return r;
 }
 
-static void *prepare_openblas(const Product *p, int threads, float *const *b, int copies) {
+static void *prepare_openblas(const Product *p, int threads, void *const *b, int copies) {
   return prepare(&openblas, p, threads, b);
 }
 
-static void *prepare_blis(const Product *p, int threads, float *const *b, int copies) {
+static void *prepare_blis(const Product *p, int threads, void *const *b, int copies) {
   return prepare(&blis, p, threads, b);
 }
 
 /* One row times a matrix has a function of its own, which is the faster one. */
-static void run(void *prepared, const float *a, int copy, float *c) {
+static void run(void *prepared, const void *a, int copy, float *c) {
   const Prepared *r = prepared;
   const Product *p = &r->p;
   const float *b = r->b[copy];

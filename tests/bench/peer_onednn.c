@@ -18,20 +18,36 @@ typedef struct Prepared {
 static dnnl_engine_t engine;
 static dnnl_stream_t stream;
 
-static const char *open_onednn(const char **version) {
+static dnnl_memory_desc_t matrix(int rows, int cols, DType dtype, dnnl_format_tag_t tag) {
+  dnnl_memory_desc_t d;
+  dnnl_data_type_t type = dtype == DT_bf16 ? dnnl_bf16 : dnnl_f32;
+  if (dnnl_memory_desc_init_by_tag(&d, 2, (dnnl_dims_t){rows, cols}, type, tag)) abort();
+  return d;
+}
+
+/* What the library would do for a product. a, b, c: as the caller has them. false: it has nothing. */
+static bool describe(const Product *p, dnnl_memory_desc_t *a, dnnl_memory_desc_t *b, dnnl_memory_desc_t *c,
+                     dnnl_primitive_desc_t *pd) {
+  *a = matrix(p->m, p->k, p->dtype, p->a_turned ? dnnl_ba : dnnl_ab), *c = matrix(p->m, p->n, DT_f32, dnnl_ab);
+  *b = matrix(p->k, p->n, p->dtype, p->b_turned ? dnnl_ba : dnnl_ab);
+  dnnl_memory_desc_t asked = p->b_weights ? matrix(p->k, p->n, p->dtype, dnnl_format_tag_any) : *b;
+  dnnl_matmul_desc_t op;
+  return !dnnl_matmul_desc_init(&op, a, &asked, NULL, c) && !dnnl_primitive_desc_create(pd, &op, NULL, engine, NULL);
+}
+
+static const char *open_onednn(DType dtype, const char **version) {
   static char text[64];
   const dnnl_version_t *v = dnnl_version();
   snprintf(text, sizeof text, "%d.%d.%d", v->major, v->minor, v->patch);
   *version = text;
   if (dnnl_engine_create(&engine, dnnl_cpu, 0) || dnnl_stream_create(&stream, engine, dnnl_stream_default_flags))
     return "it has no engine for this CPU";
+  dnnl_memory_desc_t a, b, c;
+  dnnl_primitive_desc_t pd;
+  if (!describe(&(Product){.m = 16, .n = 16, .k = 16, .dtype = dtype}, &a, &b, &c, &pd))
+    return "it has no products of this dtype on this CPU";
+  dnnl_primitive_desc_destroy(pd);
   return NULL;
-}
-
-static dnnl_memory_desc_t matrix(int rows, int cols, dnnl_format_tag_t tag) {
-  dnnl_memory_desc_t d;
-  if (dnnl_memory_desc_init_by_tag(&d, 2, (dnnl_dims_t){rows, cols}, dnnl_f32, tag)) abort();
-  return d;
 }
 
 static void release(void *prepared) {
@@ -45,7 +61,7 @@ static void release(void *prepared) {
 }
 
 /* One b from the caller's layout to the one that was asked for. */
-static bool lay_out(Prepared *r, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to, float *b) {
+static bool lay_out(Prepared *r, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to, void *b) {
   dnnl_memory_t *mem = &r->b[r->copies], user = NULL;
   if (dnnl_memory_desc_equal(from, to)) {
     if (dnnl_memory_create(mem, from, engine, b)) return false;
@@ -68,18 +84,14 @@ static bool lay_out(Prepared *r, const dnnl_memory_desc_t *from, const dnnl_memo
   return ok;
 }
 
-static void *prepare(const Product *p, int threads, float *const *b, int copies) {
+static void *prepare(const Product *p, int threads, void *const *b, int copies) {
   void (*set_threads)(int) = (void (*)(int))dlsym(RTLD_DEFAULT, "omp_set_num_threads");
   if (set_threads) set_threads(threads);
   Prepared *r = calloc(1, sizeof *r);
   if (!r || !(r->b = calloc((size_t)copies, sizeof *r->b))) abort();
-  dnnl_memory_desc_t a = matrix(p->m, p->k, p->a_turned ? dnnl_ba : dnnl_ab), c = matrix(p->m, p->n, dnnl_ab);
-  dnnl_memory_desc_t user = matrix(p->k, p->n, p->b_turned ? dnnl_ba : dnnl_ab);
-  dnnl_memory_desc_t asked = p->b_weights ? matrix(p->k, p->n, dnnl_format_tag_any) : user;
-  dnnl_matmul_desc_t op;
+  dnnl_memory_desc_t a, user, c;
   dnnl_primitive_desc_t pd = NULL;
-  bool ok = set_threads && !dnnl_matmul_desc_init(&op, &a, &asked, NULL, &c) &&
-            !dnnl_primitive_desc_create(&pd, &op, NULL, engine, NULL) && !dnnl_primitive_create(&r->matmul, pd) &&
+  bool ok = set_threads && describe(p, &a, &user, &c, &pd) && !dnnl_primitive_create(&r->matmul, pd) &&
             !dnnl_memory_create(&r->a, &a, engine, DNNL_MEMORY_NONE) &&
             !dnnl_memory_create(&r->c, &c, engine, DNNL_MEMORY_NONE);
   const dnnl_memory_desc_t *laid = ok ? dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0) : NULL;
@@ -90,7 +102,7 @@ static void *prepare(const Product *p, int threads, float *const *b, int copies)
   return NULL;
 }
 
-static void run(void *prepared, const float *a, int copy, float *c) {
+static void run(void *prepared, const void *a, int copy, float *c) {
   Prepared *r = prepared;
   dnnl_memory_set_data_handle(r->a, (void *)a);
   dnnl_memory_set_data_handle(r->c, c);
@@ -100,7 +112,7 @@ static void run(void *prepared, const float *a, int copy, float *c) {
 
 const Peer peer_onednn = {"oneDNN", open_onednn, prepare, run, release};
 #else
-static const char *open_onednn(const char **version) {
+static const char *open_onednn(DType dtype, const char **version) {
   return "oneDNN 2 was not there when this was built (package libdnnl-dev)";
 }
 

@@ -67,28 +67,40 @@ double samples_most(const Samples *s) {
   return v;
 }
 
-static size_t mapped(int64_t n) {
-  return ((size_t)n * 4 + 4095) / 4096 * 4096 + 4096;
+static size_t mapped(DType dt, int64_t n) {
+  return ((size_t)n * (size_t)dtype_bytes[dt] + 4095) / 4096 * 4096 + 4096;
 }
 
-float *numbers_new(int64_t n, uint64_t seed) {
+/* The upper half of the nearest bf16, ties to even; x is finite. */
+static uint16_t bf16_of(float x) {
+  uint32_t u;
+  memcpy(&u, &x, sizeof u);
+  return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+void *numbers_new(DType dt, int64_t n, uint64_t seed) {
   static unsigned place;
-  void *m = mmap(NULL, mapped(n), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  size_t bytes = mapped(dt, n);
+  void *m = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (m == MAP_FAILED) {
     perror("memory for a benchmark");
     exit(1);
   }
-  if (mapped(n) >= 4u << 20) madvise(m, mapped(n), MADV_HUGEPAGE);
-  float *x = (float *)((char *)m + (place += PLACE) % 4096 / 64 * 64);
+  if (bytes >= 4u << 20) madvise(m, bytes, MADV_HUGEPAGE);
+  void *x = (char *)m + (place += PLACE) % 4096 / 64 * 64;
   for (int64_t i = 0; i < n; i++) {
     seed = seed * 6364136223846793005u + 1442695040888963407u;
-    x[i] = ((float)(seed >> 41) + 0.5f) * 0x1p-22f - 1;
+    float v = ((float)(seed >> 41) + 0.5f) * 0x1p-22f - 1;
+    if (dt == DT_bf16)
+      ((uint16_t *)x)[i] = bf16_of(v);
+    else
+      ((float *)x)[i] = v;
   }
   return x;
 }
 
-void numbers_free(float *x, int64_t n) {
-  if (x) munmap((void *)((uintptr_t)x & ~(uintptr_t)4095), mapped(n));
+void numbers_free(void *x, DType dt, int64_t n) {
+  if (x) munmap((void *)((uintptr_t)x & ~(uintptr_t)4095), mapped(dt, n));
 }
 
 void side_turn(Side *s, int threads) {
