@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Times PyTorch's f32 training step of GPT-2 124M on this CPU: the peer of the compiled program's tokens/s.
+"""Times PyTorch's training step of GPT-2 124M on this CPU, in f32 or bf16: the peer of the compiled program's tokens/s.
 
-Prints the median time of a step (forward, backward, clipping, AdamW), tokens/s, and the share of the machine's f32
-multiply-add peak when --peak gives it (GFLOP/s of all threads together, as the training program measures it in the same
-hour; clocks drift). FLOPs are counted as the compiled program counts them: 3 x (products of the forward + full attention).
+Prints the median time of a step (forward, backward, clipping, AdamW), tokens/s, and the share of the machine's peak when
+--peak gives it (GFLOP/s of all threads together, measured in the same hour, as by `ink machine`; clocks drift): of f32
+multiply-adds, or of bf16 dot products. FLOPs are counted as the compiled program counts them: 3 x (products of the forward +
+full attention). --bf16 is autocast around forward and loss: products and attention in bf16; weights, their gradients and
+AdamW stay f32, as in our programs of dtype bf16.
 
-usage: gpt2_step.py [--batch 4] [--seq 256] [--steps 7] [--threads 2] [--peak GFLOPS] [--unfused] [--compile]
+usage: gpt2_step.py [--batch 4] [--seq 256] [--steps 7] [--threads 2] [--peak GFLOPS] [--unfused] [--compile] [--bf16]
 """
 import argparse
 import statistics
@@ -34,6 +36,7 @@ def main():
     ap.add_argument("--peak", type=float, default=0)
     ap.add_argument("--unfused", action="store_true", help="AdamW with one operation a kernel")
     ap.add_argument("--compile", action="store_true", help="the model through torch.compile; eager otherwise")
+    ap.add_argument("--bf16", action="store_true", help="forward and loss under autocast to bf16")
     a = ap.parse_args()
     torch.set_num_threads(a.threads)
     torch.manual_seed(1)
@@ -45,7 +48,8 @@ def main():
     times = []
     for i in range(a.steps + 1):
         start = time.perf_counter()
-        loss = forward(x, y)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=a.bf16):
+            loss = forward(x, y)
         opt.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -55,7 +59,7 @@ def main():
     median = statistics.median(times[1:])
     gflops = step_flops(a.batch, a.seq) / median / 1e9
     share = f", {100 * gflops / a.peak:.1f}% of {a.peak:.0f}" if a.peak else ""
-    print(f"torch {torch.__version__}{' compiled' if a.compile else ''}, "
+    print(f"torch {torch.__version__}{' compiled' if a.compile else ''}{' bf16' if a.bf16 else ''}, "
           f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f}M parameters, batch {a.batch}, "
           f"sequence {a.seq}, {a.threads} threads: median {median * 1e3:.0f} ms/step, "
           f"{a.batch * a.seq / median:.1f} tokens/s, {gflops:.1f} GFLOP/s{share}")

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Training steps of GPT-2 124M and of the character model: the compiled program and PyTorch (eager, torch.compile) in turns.
+"""Training steps of GPT-2 124M (f32, a short sequence, bf16) and of the character model: the compiled program and PyTorch
+(eager, torch.compile) in turns.
 
 All programs of a model are started once, brought past their first steps, and stopped (SIGSTOP). Then each goes on for some
 seconds while the others stand still, again and again. A step that a stop fell into is not counted. What is printed is the
@@ -8,7 +9,7 @@ gpt2_step.py and nanogpt_char.py beside this file, run by the Python that runs i
 
 Data is made up: ids at random. The programs, data and runs lie in build/bench/.
 
-usage: model_steps.py [--quick] [--models gpt2,char] [--threads N] [--no-compile] [--ink build/bin/ink]
+usage: model_steps.py [--quick] [--models gpt2,gpt2-64,gpt2-bf16,char] [--threads N] [--no-compile] [--ink build/bin/ink]
 """
 import argparse
 import array
@@ -26,10 +27,13 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-# batch and sequence of a step; vocabulary, width and layers, of which FLOPs are counted
+# the model's file, batch and sequence of a step, what it is computed in; vocabulary, width and layers, of which FLOPs are counted
+GPT2 = dict(model="gpt2", batch=4, seq=256, dtype="f32", vocab=50257, d=768, layers=12)
 MODELS = {
-    "gpt2": dict(batch=4, seq=256, vocab=50257, d=768, layers=12),
-    "char": dict(batch=12, seq=64, vocab=65, d=128, layers=4),
+    "gpt2": GPT2,
+    "gpt2-64": GPT2 | dict(seq=64),
+    "gpt2-bf16": GPT2 | dict(dtype="bf16"),
+    "char": dict(model="char", batch=12, seq=64, dtype="f32", vocab=65, d=128, layers=4),
 }
 FIRST = 3  # steps before turns begin: pages, clocks, compilation
 PATIENCE = 900  # seconds for them, and for the steps of a turn
@@ -104,15 +108,16 @@ def commands(name, m, a, work):
     data, run, program = work / "train_000000.bin", work / "run", work / name
     write_ids(data, m["vocab"], 400000)
     shutil.rmtree(run, ignore_errors=True)
-    subprocess.run([a.ink, "build", ROOT / f"models/{name}.yaml", "--for", "train", "--quiet", "--batch", str(m["batch"]),
-                    "--seq", str(m["seq"]), "-o", program], check=True, cwd=ROOT)
+    subprocess.run([a.ink, "build", ROOT / f"models/{m['model']}.yaml", "--for", "train", "--quiet", "--batch", str(m["batch"]),
+                    "--seq", str(m["seq"]), "--set", f"dtype={m['dtype']}", "-o", program], check=True, cwd=ROOT)
     yield ("ours", [program, "--data", data, "--run", run, "--steps", 1000000, "--threads", a.threads, "--set", "eval.every=0"],
            run / "metrics.jsonl", ours_time)
     if not importlib.util.find_spec("torch"):
         print(f"{sys.executable} has no torch: ours alone")
         return
-    if name == "gpt2":
+    if m["model"] == "gpt2":
         peer = [sys.executable, HERE / "gpt2_step.py", "--batch", m["batch"], "--seq", m["seq"], "--steps", 1000000]
+        peer += ["--bf16"] if m["dtype"] == "bf16" else []
     else:
         text = work / "input.txt"
         text.write_text("".join(random.Random(1).choices([chr(48 + i) for i in range(m["vocab"])], k=400000)))
@@ -144,7 +149,7 @@ def measure(name, m, a):
         ms = statistics.median(s.all)
         ratio = statistics.median(b / o for b, o in zip(s.turns, sides[0].turns))
         faster = "" if s is sides[0] else f"  ours {ratio:.2f}x"
-        print(f"{name:6} {m['batch']:3} x {m['seq']:<5} {a.threads:3}  {s.name:15} {ms:9.2f} ms  "
+        print(f"{name:9} {m['batch']:3} x {m['seq']:<5} {a.threads:3}  {s.name:15} {ms:9.2f} ms  "
               f"{m['batch'] * m['seq'] * 1e3 / ms:9.1f} tokens/s  {step_flops(m) / ms / 1e6:8.1f} GFLOP/s{faster}", flush=True)
     shutil.rmtree(work / "run", ignore_errors=True)
 
@@ -152,7 +157,7 @@ def measure(name, m, a):
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--quick", action="store_true", help="two turns of half a second")
-    ap.add_argument("--models", default="gpt2,char")
+    ap.add_argument("--models", default=",".join(MODELS))
     ap.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     ap.add_argument("--no-compile", action="store_true", help="leave torch.compile out, which takes minutes to begin")
     ap.add_argument("--ink", default=ROOT / "build/bin/ink")
