@@ -68,11 +68,12 @@ static void write_scalar(const YNode *n, int indent, Text *out) {
   if (is_plain(n)) {
     text_write(out, n->text, n->len);
   } else if (is_block(n)) {
+    int in = indent ? indent : 2; /* a document that is nothing else stands in, too */
     text_add(out, "|");
     for (const char *s = n->text; *s;) {
       const char *e = strchr(s, '\n');
       text_add(out, "\n");
-      if (e > s) text_add(out, "%*s", indent, ""), text_write(out, s, (size_t)(e - s));
+      if (e > s) text_add(out, "%*s", in, ""), text_write(out, s, (size_t)(e - s));
       s = e + 1;
     }
   } else {
