@@ -37,7 +37,9 @@ static double tile_cost(const Target *t, const ContractShape *s, int mr, int nv,
 static void choose_tile(const Target *t, const ContractShape *s, Schedule *c) {
   double best = 0;
   int most = t->registers >= 32 ? 2 * tile_rows(t) : 12;
-  for (int nv = 2; nv <= 6; nv++)
+  /* With few rows packing is all, and rows of B that are read side by side evict one another. */
+  int widest = s->m < 4 ? 2 : 6;
+  for (int nv = 2; nv <= widest; nv++)
     for (int mr = least(TILE_ROWS, most / nv); mr >= 1; mr--) {
       if (mr * nv + nv + 1 > t->registers || mr * nv > TILE_MAX) continue;
       for (int by_rows = 0; by_rows < 2; by_rows++) {
