@@ -3,9 +3,10 @@
  *
  * Canonical order: acc = acc + x over the flattened reduced axes, restarted every 4096, partial results added in order. */
 #include "codegen/lower.h"
+#include "ir/rule.h"
 #include <string.h>
 
-enum { MAX_SUMS = 8, NV = 4, CHAIN = 4096 };
+enum { MAX_SUMS = 8, NV = 4 };
 
 typedef struct Column {
   Cursor c;

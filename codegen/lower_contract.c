@@ -25,8 +25,6 @@
 #include "ir/rule.h"
 #include <string.h>
 
-enum { CHAIN = 4096 };
-
 typedef struct Operand {
   Val v;
   Space s;

@@ -2,11 +2,10 @@
  * one that comes from elsewhere; its fields as text. */
 #include "codegen/schedule.h"
 #include "codegen/lower_tile.h"
+#include "ir/rule.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { CHAIN = 4096 };
 
 static int64_t round_up(int64_t n, int64_t to) {
   return (n + to - 1) / to * to;

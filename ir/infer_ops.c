@@ -254,8 +254,8 @@ bool infer_contract_from(Infer *f) {
     return infer_fail(f, "the third operand is %s, the product %s", type_text(f->g, f->t[2]), type_text(f->g, t));
   int64_t chain = 1;
   for (int i = 0; i < r.na; i++)
-    if (rule_summed(&r, r.a[i])) chain = chain > 4096 ? chain : chain * f->t[0].dim[i].n;
-  if (chain > 4096) return infer_fail(f, "more than 4096 products a chain");
+    if (rule_summed(&r, r.a[i])) chain = chain > CHAIN ? chain : chain * f->t[0].dim[i].n;
+  if (chain > CHAIN) return infer_fail(f, "more than %d products a chain", CHAIN);
   return one(f, t);
 }
 

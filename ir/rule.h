@@ -7,6 +7,8 @@
 #define INK_IR_RULE_H
 #include "ir/type.h"
 
+enum { CHAIN = 4096 }; /* products or terms after which a chain starts again (docs/numerics.md) */
+
 typedef struct Rule {
   int na, nb, no; /* letters of the operands and of the result */
   char a[MAX_RANK], b[MAX_RANK], out[MAX_RANK];

@@ -19,8 +19,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CHAIN = 4096 };
-
 typedef struct Chunk {
   const Graph *g;
   Arena *tmp;
