@@ -5,8 +5,8 @@
  * encoding remembers the pieces it has seen. */
 #ifndef DATA_BPE_H
 #define DATA_BPE_H
-#include "data/memory.h"
 #include "ink/base.h"
+#include "text/memory.h"
 
 enum { BPE_MOST_TOKENS = 1 << 20, BPE_LONGEST_TOKEN = 1 << 16 };
 

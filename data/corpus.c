@@ -5,7 +5,7 @@
  * the later ones, so that a file that changes in between is noticed. */
 #define XXH_INLINE_ALL
 #include "data/corpus.h"
-#include "data/memory.h"
+#include "text/memory.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* The files of a corpus: inputs as given, folders walked in sorted order. */
 #include "data/corpus.h"
-#include "data/memory.h"
+#include "text/memory.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -3,7 +3,7 @@
  * Must hold: under the final name stands the old folder or the complete new one; nothing is removed but files with the
  * names that a preparation gives (so a mistaken --force on a home folder removes nothing). */
 #include "data/folder.h"
-#include "data/memory.h"
+#include "text/memory.h"
 
 #include <ctype.h>
 #include <dirent.h>

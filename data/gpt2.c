@@ -8,7 +8,7 @@
  * end-of-text token, which is 50256 in every GPT-2 checkpoint. In GPT-2's construction the merge of rank r makes the
  * token 256 + r, so the damage can be told from the files; it is mended, and tokenizer_note says so. */
 #include "data/tokenizer.h"
-#include "data/utf8.h"
+#include "text/utf8.h"
 
 #include <inttypes.h>
 #include <jansson.h>

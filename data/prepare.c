@@ -9,7 +9,7 @@
 #include "data/corpus.h"
 #include "data/data.h"
 #include "data/folder.h"
-#include "data/utf8.h"
+#include "text/utf8.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
  * A file is complete only after shards_finish: the caller keeps the folder aside until then. Must hold: no shard has
  * more than `most` tokens, so no reader's int32 overflows. */
 #include "data/shards.h"
-#include "data/memory.h"
+#include "text/memory.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -8,8 +8,8 @@
  * because PCRE2 counts U+180E too. Must hold: the concatenated pieces are the text. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "data/split.h"
-#include "data/memory.h"
-#include "data/utf8.h"
+#include "text/memory.h"
+#include "text/utf8.h"
 
 #include <pcre2.h>
 #include <string.h>

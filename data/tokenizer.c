@@ -4,7 +4,7 @@
  * (bpe, in the splitter). Must hold: decode(encode(x)) == x for every text that encodes. */
 #include "data/tokenizer.h"
 #include "data/split.h"
-#include "data/utf8.h"
+#include "text/utf8.h"
 
 #include <inttypes.h>
 #include <string.h>

@@ -10,8 +10,8 @@
 #ifndef DATA_TOKENIZER_H
 #define DATA_TOKENIZER_H
 #include "data/bpe.h"
-#include "data/memory.h"
 #include "ink/base.h"
+#include "text/memory.h"
 
 #define END_OF_TEXT "<|endoftext|>"
 

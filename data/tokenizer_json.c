@@ -5,7 +5,7 @@
  * up each and decoding (Fuse) joins them with nothing. Written by hand, in id order and with the same bytes every time;
  * a JSON library would sort or lose U+0000. */
 #include "data/tokenizer.h"
-#include "data/utf8.h"
+#include "text/utf8.h"
 
 #include <inttypes.h>
 

@@ -2,7 +2,7 @@
  * merges by scanning and by heap, and files that are wrong. */
 #include "data/split.h"
 #include "data/tokenizer.h"
-#include "data/utf8.h"
+#include "text/utf8.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>

@@ -1,6 +1,6 @@
 /* One UTF-8 character at a time, strictly: no overlong forms, no surrogates, nothing over U+10FFFF. */
-#ifndef DATA_UTF8_H
-#define DATA_UTF8_H
+#ifndef TEXT_UTF8_H
+#define TEXT_UTF8_H
 #include <stddef.h>
 #include <stdint.h>
 

@@ -1,8 +1,8 @@
-/* Growable blocks for the data tools, whose tables are too large and too long-lived for an arena's doubling.
+/* Growable blocks for text tools, whose tables are too large and too long-lived for an arena's doubling.
  *
  * As in base/arena.c, running out of memory aborts: there is nothing a tokenizer could do about it. */
-#ifndef DATA_MEMORY_H
-#define DATA_MEMORY_H
+#ifndef TEXT_MEMORY_H
+#define TEXT_MEMORY_H
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
