@@ -141,14 +141,17 @@ static bool check_piece(const Program *p, const ProgramPiece *c, int64_t element
 }
 
 static bool check_params(const Program *p, Report *err) {
+  bool serves = program_list(p, "serve") >= 0;
   for (int i = 0; i < p->nparams; i++) {
     const ProgramParam *q = &p->params[i];
     uint32_t n = (uint32_t)p->nbuffers;
-    if (q->buffer >= n || q->moment1 >= n || q->moment2 >= n || q->grad >= n || q->init > INIT_UNIFORM ||
+    bool trains = q->moment1 < n && q->moment2 < n && q->grad < n;
+    bool none = q->moment1 == PROGRAM_NONE && q->moment2 == PROGRAM_NONE && q->grad == PROGRAM_NONE;
+    if (q->buffer >= n || !(serves ? none : trains) || q->init > INIT_UNIFORM ||
         !slice_ok(q->piece, q->npieces, p->npieces))
       return report_add(err, "broken program: parameter %d", i);
     const char *name = program_string(p, p->buffers[q->buffer].name);
-    if (p->buffers[q->buffer].dtype != DTYPE_F32)
+    if (!serves && p->buffers[q->buffer].dtype != DTYPE_F32)
       return report_add(err, "parameter '%s' is %s; this runtime keeps parameters in f32", name,
                         dtype_text(p->buffers[q->buffer].dtype));
     for (uint32_t k = q->piece; k < q->piece + q->npieces; k++)

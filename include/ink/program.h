@@ -9,18 +9,24 @@
  * Buffers live in four places: DATA, PARAM and STATE buffers one beside the other in memory that persists; TEMP buffers
  * at planned offsets in one arena (they overlap in time); CONST buffers inside the blob.
  *
+ * Packed parameters: the first `split` axes are N, the others K, and memory is [ceil(N / panel)][K][panel] of f32, or
+ * [ceil(N / panel)][ceil(K / 2)][panel][2] of bf16: the panels that contractions read. What lies past N or K is 0; `bytes` counts it.
+ *
  * A list is a straight run of steps. The lists of a training program:
  *     micro    forward and backward of one micro-batch; adds to the grad.* states and to loss_sum
  *     update   clip, AdamW; clears grad.*; leaves grad_norm
  *     eval     forward only; adds to loss_sum
  *     sample   logits of one position (only for programs with a `tokens` source and logits)
+ * and of one that serves:
+ *     serve    N tokens of any mix of sequences (serve/model.h); parameters have neither moments nor gradients
  *     peak     pure FMA work, peak_flops on each thread: the machine's limit, measured by the runtime */
 #ifndef INK_PROGRAM_H
 #define INK_PROGRAM_H
 #include <stdint.h>
 
 #define PROGRAM_MAGIC "INKPROG"
-enum { PROGRAM_VERSION = 2, PROGRAM_RANK = 6 };
+enum { PROGRAM_VERSION = 3, PROGRAM_RANK = 6 };
+#define PROGRAM_NONE UINT32_MAX
 
 /* A kernel divides its own work: every one of `threads` threads calls it with its number, and any division gives the same
  * bits. scratch: private to the thread, header.scratch_bytes, 64-byte aligned. */
@@ -37,6 +43,7 @@ typedef struct ProgramBuffer {
   int64_t dim[PROGRAM_RANK]; /* bounds where symbolic */
   uint32_t source; /* DATA only: what feeds it: "tokens", "targets", "images", "labels", "positions"; 0 for scalars */
   uint32_t bound;  /* DATA of i32: every value is below it (rows of the gathered table, classes); 0: not said */
+  uint32_t panel, split; /* PARAM of a program that serves: packed, see above; panel 0: row-major */
 } ProgramBuffer;
 
 typedef enum { INIT_ZEROS, INIT_ONES, INIT_CONST, INIT_NORMAL, INIT_UNIFORM } InitKind;
@@ -58,9 +65,9 @@ typedef struct ProgramParam {
   uint32_t init;         /* InitKind */
   double init_a, init_b; /* NORMAL: mean, std. UNIFORM: low, high. CONST: value */
   uint32_t piece, npieces;
-  uint32_t moment1, moment2; /* buffers of its optimizer state */
-  uint32_t grad;
-  uint32_t decay; /* 1: weight decay applies */
+  uint32_t moment1, moment2; /* buffers of its optimizer state; PROGRAM_NONE in a program that serves */
+  uint32_t grad;             /* likewise */
+  uint32_t decay;            /* 1: weight decay applies */
 } ProgramParam;
 
 typedef struct ProgramKernel {
