@@ -16,6 +16,9 @@ static const struct Lowering {
     {"attend_grad", lower_attend_grad},
     {"scatter_add", lower_scatter_add},
     {"rope", lower_rope},
+    {"page_keys", lower_page_keys},
+    {"page_values", lower_page_values},
+    {"attend_pages", lower_attend_pages},
 };
 
 static void collect_symbols(const Graph *g, Kernel *k) {

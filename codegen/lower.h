@@ -73,4 +73,7 @@ bool lower_attend(Lower *lo);
 bool lower_attend_grad(Lower *lo);
 bool lower_scatter_add(Lower *lo);
 bool lower_rope(Lower *lo);
+bool lower_page_keys(Lower *lo);
+bool lower_page_values(Lower *lo);
+bool lower_attend_pages(Lower *lo);
 #endif

@@ -4,12 +4,15 @@
  * again. The order of every operation is fixed in docs/numerics.md. */
 #include "codegen/lower_attend.h"
 
+int attend_rows(const Target *t) {
+  int tiles = (KEYS + tile_rows(t) - 1) / tile_rows(t);
+  return (KEYS + tiles - 1) / tiles;
+}
+
 bool attend_init(Attend *w, Lower *lo) {
   const Graph *g = lo->g;
   *w = (Attend){.lo = lo, .k = lo->k, .n = &g->nodes[0], .lanes = lo->t->lanes};
-  int tiles =
-      (KEYS + tile_rows(lo->t) - 1) / tile_rows(lo->t); /* of equal height, so that the last of 64 rows is full, too */
-  w->rows = (KEYS + tiles - 1) / tiles;
+  w->rows = attend_rows(lo->t);
   Type q = val_type(g, w->n->args[0]), k = val_type(g, w->n->args[1]);
   if (q.dim[3].sym) return diag_error(lo->d, w->n->span, "attend: the head size must be known at build time");
   w->narrow = q.dt == DT_bf16;
@@ -152,13 +155,10 @@ typedef struct Forward {
   KV row[TILE_ROWS];      /* row numbers, clamped */
 } Forward;
 
-/* Row r of the tile after a key block: scores to probabilities, the running maximum and sum. */
-static void softmax_row(Attend *w, Forward *f, KV r) {
+void attend_softmax(Attend *w, const Softmax *f, KV r, KV valid) {
   Kernel *k = w->k;
   int lanes = w->lanes, nv = KEYS / lanes;
-  KV s[KEYS], p[KEYS], base = k_mul(k, r, k_ic(k, KEYS)), key0 = k_mul(k, f->block, k_ic(k, KEYS));
-  KV i = k_min(k, k_add(k, f->i0, r), f->last);
-  KV end = w->causal ? k_min(k, k_add(k, i, k_ic(k, 1)), w->S) : w->S, valid = k_sub(k, end, key0);
+  KV s[KEYS], p[KEYS], base = k_mul(k, r, k_ic(k, KEYS));
   KV scale = k_fc(k, w->scale, lanes);
   for (int j = 0; j < nv; j++) {
     s[j] = k_f(k, K_fmul, k_load(k, f->P, k_add(k, base, k_ic(k, j * lanes)), lanes), scale, 0);
@@ -175,6 +175,13 @@ static void softmax_row(Attend *w, Forward *f, KV r) {
   k_store(k, f->L, r, k_f(k, K_fadd, l, lower_tree(k, p, nv, lanes, false), 0));
   k_store(k, f->M, r, m2);
   k_store(k, f->C, r, c);
+}
+
+static void softmax_row(Attend *w, Forward *f, KV r) {
+  Kernel *k = w->k;
+  KV i = k_min(k, k_add(k, f->i0, r), f->last), key0 = k_mul(k, f->block, k_ic(k, KEYS));
+  KV end = w->causal ? k_min(k, k_add(k, i, k_ic(k, 1)), w->S) : w->S;
+  attend_softmax(w, &(Softmax){f->P, f->M, f->L, f->C}, r, k_sub(k, end, key0));
 }
 
 /* o = o * c, then the chain over the block's keys. */

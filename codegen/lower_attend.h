@@ -27,6 +27,13 @@ void attend_pack(Attend *w, int from, int to);
 void attend_scores(Attend *w, int a_buf, const KV *a_at, int packed, KV block, int out, KV out_at);
 /* For every run of columns of a head, wide ones first: body(e0, vectors, valid lanes or 0). */
 void attend_columns(Attend *w, void (*body)(Attend *w, KV e0, int nv, KV count, void *ctx), void *ctx);
+/* Row r of a tile after a key block: its scores in P[r][64] become probabilities, with the running maximum M, sum L, and correction
+ * C. valid: how many keys of the block the row sees, at least 1 if it is its first. */
+typedef struct Softmax {
+  int P, M, L, C;
+} Softmax;
+void attend_softmax(Attend *w, const Softmax *f, KV r, KV valid);
+int attend_rows(const Target *t);            /* of a tile: 64 rows make tiles of equal height */
 void attend_zero(Attend *w, int buf, KV at); /* E elements */
 /* Where q, k, v and o are bf16: what is read often or added up is a copy in f32. Scratch for so many rows of E elements (and a
  * vector's slack each), or -1; a row to it and back, rounded. */

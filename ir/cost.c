@@ -41,6 +41,8 @@ double node_flops(const Graph *g, const Node *n) {
   case OP_attend:
   case OP_attend_grad: /* two contractions of b h t s e products, and five */
     return (n->op == OP_attend ? 4 : 10) * elements(g, n->args[0]) * (double)g->types[n->args[1]].dim[1].n;
+  case OP_attend_pages: /* at the bounds: every row over all that its table can name */
+    return 4 * elements(g, n->args[0]) * (double)g->types[n->args[5]].dim[1].n * 64;
   case OP_sum:
   case OP_rowmax: return elements(g, n->args[0]);
   case OP_scatter_add: return elements(g, n->args[2]);
@@ -96,6 +98,11 @@ double region_bytes(const Graph *g) {
   const Node *n = g->nnodes ? &g->nodes[0] : NULL;
   if (n && n->op == OP_scatter_add) /* in place: the rows named are read and written, the others are not touched */
     return (double)type_bytes(g->types[n->args[1]]) + 3 * (double)type_bytes(g->types[n->args[2]]);
+  if (n && (n->op == OP_page_keys || n->op == OP_page_values)) return 2 * (double)type_bytes(g->types[n->args[2]]);
+  if (n && n->op == OP_attend_pages) { /* the pages that a full table names, q and the result */
+    double pages = 2 * (double)type_bytes(g->types[n->args[1]]) / (double)g->types[n->args[1]].dim[0].n;
+    return pages * elements(g, n->args[5]) + 2 * (double)type_bytes(g->types[n->res]);
+  }
   for (int i = 0; i < g->ninputs; i++) sum += bytes_read(g, g->inputs[i].val);
   for (int i = 0; i < g->noutputs; i++) sum += (double)type_bytes(g->types[g->outputs[i].val]);
   return sum;

@@ -40,8 +40,26 @@ void tensor_set(Tensor *t, EvalMode mode, int64_t i, double v) {
     ((float *)t->data)[i] = t->type.dt == DT_bf16 ? round_bf16((float)v) : (float)v;
 }
 
+/* Element i of a tensor stands at this element of memory. */
+static int64_t place(Type t, int64_t i) {
+  int64_t k = t.panel ? type_elements(t) / type_rows(t) : 0;
+  return t.panel ? type_panel_at(t, i / k, i % k) : i;
+}
+
 void tensor_write(const Tensor *t, void *memory) {
   int64_t n = type_elements(t->type);
+  if (t->type.panel) {
+    memset(memory, 0, (size_t)type_bytes(t->type));
+    for (int64_t i = 0; i < n; i++) {
+      uint32_t u = ((const uint32_t *)t->data)[i];
+      int64_t at = place(t->type, i);
+      if (t->type.dt == DT_bf16)
+        ((uint16_t *)memory)[at] = (uint16_t)(u >> 16);
+      else
+        ((uint32_t *)memory)[at] = u;
+    }
+    return;
+  }
   if (t->type.dt != DT_bf16) {
     memcpy(memory, t->data, (size_t)n * 4);
     return;
@@ -52,6 +70,12 @@ void tensor_write(const Tensor *t, void *memory) {
 
 void tensor_read(Tensor *t, const void *memory) {
   int64_t n = type_elements(t->type);
+  for (int64_t i = 0; i < n && t->type.panel; i++) {
+    int64_t at = place(t->type, i);
+    ((uint32_t *)t->data)[i] =
+        t->type.dt == DT_bf16 ? (uint32_t)((const uint16_t *)memory)[at] << 16 : ((const uint32_t *)memory)[at];
+  }
+  if (t->type.panel) return;
   if (t->type.dt != DT_bf16) {
     memcpy(t->data, memory, (size_t)n * 4);
     return;

@@ -234,6 +234,89 @@ static void grad_double(Eval *ev, const Shape *z, double *p, double *dp) {
       }
 }
 
+/* ---- pages: the same steps of the exact order, keys and values gathered through the table */
+
+static bool to_pages(Eval *e, bool keys) {
+  Type p = e->out->type, x = e->arg[2].type;
+  const int32_t *slot = e->arg[1].data;
+  int64_t t = x.dim[1].n, g = x.dim[2].n, width = x.dim[3].n;
+  memcpy(e->out->data, e->arg[0].data, (size_t)type_elements(p) * tensor_size(p.dt, e->mode));
+  for (int64_t i = 0; i < t; i++) {
+    if (slot[i] < 0) continue;
+    if (slot[i] >= p.dim[0].n * KEYS) return eval_fail(e, "slot %d is past the last page", slot[i]);
+    for (int64_t h = 0; h < g; h++)
+      for (int64_t k = 0; k < width; k++) {
+        int64_t head = slot[i] / KEYS * g + h, in = slot[i] % KEYS;
+        int64_t at = head * width * KEYS + (keys ? k * KEYS + in : in * width + k);
+        tensor_set(e->out, e->mode, at, tensor_get(&e->arg[2], e->mode, (i * g + h) * width + k));
+      }
+  }
+  return true;
+}
+
+bool eval_page_keys(Eval *e) {
+  return to_pages(e, true);
+}
+
+bool eval_page_values(Eval *e) {
+  return to_pages(e, false);
+}
+
+/* Rows of keys and values [j, g, e] of a sequence, from its pages. */
+static bool gather_pages(Eval *e, const int32_t *table, int64_t n, Tensor *k, Tensor *v) {
+  Type p = e->arg[1].type;
+  int64_t g = p.dim[1].n, width = p.dim[2].n;
+  for (int64_t j = 0; j < n; j++) {
+    int32_t page = table[j / KEYS];
+    if (page < 0 || page >= p.dim[0].n) return eval_fail(e, "page %d of %lld", page, (long long)p.dim[0].n);
+    for (int64_t h = 0; h < g; h++)
+      for (int64_t i = 0; i < width; i++) {
+        int64_t head = (page * g + h) * width * KEYS, to = (j * g + h) * width + i;
+        tensor_set(k, e->mode, to, tensor_get(&e->arg[1], e->mode, head + i * KEYS + j % KEYS));
+        tensor_set(v, e->mode, to, tensor_get(&e->arg[2], e->mode, head + j % KEYS * width + i));
+      }
+  }
+  return true;
+}
+
+/* One query row over n keys, all of which it sees, from the window's first key on. */
+static void paged_row(Eval *e, Shape z, int64_t i, int64_t head, int64_t n, const Tensor *k, const Tensor *v) {
+  int64_t at = row(0, i, head, z.t, z.h, z.e), kv = head / (z.h / z.g) * z.e;
+  z.s = n;
+  if (e->mode == EVAL_EXACT) {
+    float lse;
+    attend_row(&z, (const float *)e->arg[0].data + at, (const float *)k->data + kv, (const float *)v->data + kv, n - 1,
+               (float *)e->out->data + at, &lse);
+    return;
+  }
+  double *p = malloc(sizeof(double) * (size_t)n), *o = (double *)e->out->data + at;
+  if (!p) abort();
+  weights(&z, (const double *)e->arg[0].data + at, (const double *)k->data + kv, n - 1, p);
+  for (int64_t j = 0; j < n; j++)
+    for (int64_t w = 0; w < z.e; w++) o[w] += p[j] * ((const double *)v->data)[kv + j * z.g * z.e + w];
+  free(p);
+}
+
+bool eval_attend_pages(Eval *e) {
+  const Dim *q = e->arg[0].type.dim, *p = e->arg[1].type.dim, *table = e->arg[5].type.dim;
+  const int32_t *position = e->arg[3].data, *start = e->arg[4].data, *pages = e->arg[5].data;
+  Shape z = {1, q[1].n, 0, q[2].n, p[1].n, q[3].n, true, node_attr(e->n, "scale")->num};
+  Arena *a = arena_new();
+  Type whole = type_make(DT_f32, 3, (int64_t[]){table[1].n * KEYS, z.g, z.e});
+  Tensor k = tensor_new(a, whole, e->mode), v = tensor_new(a, whole, e->mode);
+  bool ok = e->arg[4].type.dim[0].n == table[0].n + 1 || eval_fail(e, "starts and the table don't agree");
+  for (int64_t s = 0; ok && s < table[0].n; s++)
+    for (int64_t i = start[s]; ok && i < start[s + 1]; i++) {
+      int64_t n = position[i] + 1;
+      if (i < 0 || i >= z.t || n < 1 || n > table[1].n * KEYS)
+        ok = eval_fail(e, "row %lld at position %d", (long long)i, position[i]);
+      ok = ok && gather_pages(e, pages + s * table[1].n, n, &k, &v);
+      for (int64_t h = 0; ok && h < z.h; h++) paged_row(e, z, i, h, n, &k, &v);
+    }
+  arena_free(a);
+  return ok;
+}
+
 bool eval_attend(Eval *e) {
   Shape z = shape_of(e);
   if (e->mode == EVAL_EXACT) {

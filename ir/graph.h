@@ -26,6 +26,8 @@ typedef enum OpKind {
   OP_COUNT
 } OpKind;
 
+enum { PAGE_KEYS = 64 }; /* positions in a page of keys or values: page_keys, page_values, attend_pages */
+
 typedef struct OpInfo {
   const char *name;
   int nargs, nres;          /* -1: any number */

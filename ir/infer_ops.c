@@ -384,6 +384,50 @@ bool infer_attend_grad(Infer *f) {
   return true;
 }
 
+/* pages [p, g, e, 64] of keys or [p, g, 64, e] of values, slots i32[t], x[b, t, g, e]. */
+static bool page_operands(Infer *f, int position, int width) {
+  Type *p = (Type *)&f->t[0], *x = (Type *)&f->t[2];
+  if (!need_float(f, 0) || !need_rank(f, 0, 4) || !need_i32(f, 1, "slots") || !need_rank(f, 1, 1)) return false;
+  if (!need_float(f, 2) || !need_rank(f, 2, 4) || !same_dims(f, 1, 0, 2, 1)) return false;
+  if (!same_dims(f, 0, 1, 2, 2) || !same_dims(f, 0, width, 2, 3)) return false;
+  if (p->dim[position].sym || p->dim[position].n != PAGE_KEYS || p->dim[width].sym || x->dim[0].sym || x->dim[0].n != 1)
+    return infer_fail(f, "pages %s and x %s: a page has %d positions, x one row of sequences", shape_text(f->g, *p),
+                      shape_text(f->g, *x), (int)PAGE_KEYS);
+  return whole(f, 0, 4) && whole(f, 2, 4) && one(f, *p);
+}
+
+bool infer_page_keys(Infer *f) {
+  return page_operands(f, 3, 2);
+}
+
+bool infer_page_values(Infer *f) {
+  return page_operands(f, 2, 3);
+}
+
+bool infer_attend_pages(Infer *f) {
+  const Type *q = &f->t[0], *k = &f->t[1], *v = &f->t[2];
+  if (!need_float(f, 0) || !need_rank(f, 0, 4) || !need_float(f, 1) || !need_rank(f, 1, 4)) return false;
+  if (!need_dtype(f, 2, k->dt) || !need_rank(f, 2, 4)) return false;
+  if (!need_i32(f, 3, "positions") || !need_rank(f, 3, 1) || !need_i32(f, 4, "starts") || !need_rank(f, 4, 1))
+    return false;
+  if (!need_i32(f, 5, "the table") || !need_rank(f, 5, 2)) return false;
+  if (!same_dims(f, 1, 0, 2, 0) || !same_dims(f, 1, 1, 2, 1) || !same_dims(f, 1, 2, 2, 3)) return false;
+  if (!same_dims(f, 0, 3, 1, 2) || !same_dims(f, 0, 1, 3, 0)) return false;
+  if (k->dim[3].sym || k->dim[3].n != PAGE_KEYS || v->dim[2].sym || v->dim[2].n != PAGE_KEYS || k->dim[2].sym)
+    return infer_fail(f, "keys %s and values %s: a page has %d positions", shape_text(f->g, *k), shape_text(f->g, *v),
+                      (int)PAGE_KEYS);
+  Dim h = q->dim[2], g = k->dim[1];
+  if (h.sym || g.sym || h.n % g.n != 0)
+    return infer_fail(f, "%s query heads are not a multiple of %s key heads", dim_text(f->g, h), dim_text(f->g, g));
+  if (q->dim[0].sym || q->dim[0].n != 1)
+    return infer_fail(f, "q is %s: sequences lie side by side in one row", shape_text(f->g, *q));
+  const Attr *w = infer_attr(f, "window");
+  if (w && (w->i < 0 || w->i > MAX_EXTENT)) return infer_fail(f, "window must be 0 (none) or more");
+  for (int i = 0; i < 3; i++)
+    if (!whole(f, i, 4)) return false;
+  return one(f, *q);
+}
+
 /* A type of the callee in the words of the caller: offsets are inputs of the callee, so they are operands here. */
 static bool to_caller(Infer *f, const Graph *callee, Type *t) {
   for (int i = 0; i < t->rank; i++) {

@@ -211,6 +211,13 @@ static bool parse_type(Parser *p, Type *t) {
     } while (accept(p, ","));
     if (!expect(p, "]")) return false;
   }
+  if (accept(p, "panels")) {
+    int64_t split, panel;
+    if (!expect(p, "(") || !parse_int(p, &split) || !expect(p, ",") || !parse_int(p, &panel) || !expect(p, ")"))
+      return false;
+    t->split = split > 0 && split < MAX_RANK ? (int)split : -1; /* what is out of range is type_check's to say */
+    t->panel = panel > 0 && panel <= 256 ? (int)panel : -1;
+  }
   if (accept(p, "partial")) {
     if (!expect(p, "(")) return false;
     do {

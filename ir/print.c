@@ -53,6 +53,7 @@ void shape_print(const Graph *g, Type t, Text *out) {
 void type_print(const Graph *g, Type t, Text *out) {
   text_add(out, "%s", (unsigned)t.dt < DT_COUNT ? dtype_name[t.dt] : "?");
   shape_print(g, t, out);
+  if (t.panel) text_add(out, " panels(%d, %d)", t.split, t.panel);
   if (!t.partial) return;
   const char *sep = " partial(";
   for (int i = 0; i < g->mod->naxes; i++)

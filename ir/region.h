@@ -5,7 +5,7 @@
  *   row        the same, and sums, rowmax, pick along the last axes of the space
  *   column     sums along other axes of values in the space, then elementwise work on the result
  *   contract   one contract (or contract_from) of inputs or elementwise producers, then elementwise consumers
- *   attend, attend_grad, scatter_add, rope   that op alone
+ *   attend, attend_grad, scatter_add, rope, page_keys, page_values, attend_pages   that op alone
  *   loop       calls and reshapes: no kernel but a list of steps (see `call`, count)
  *
  * The space is the shape of the widest value. A value's map says which axis of the space each of its axes runs

@@ -47,8 +47,9 @@ RegionAlias region_alias(const Graph *g, int output, int input) {
   if (!type_eq(val_type(g, out), val_type(g, in))) return REGION_NONE;
   const Node *n = &g->nodes[0];
   if (!strcmp(g->region, "scatter_add")) return in == n->args[0] ? REGION_MUST : REGION_NONE;
+  if (n->op == OP_page_keys || n->op == OP_page_values) return in == n->args[0] ? REGION_MUST : REGION_NONE;
   if (!strcmp(g->region, "rope")) return in == n->args[0] ? REGION_MAY : REGION_NONE;
-  if (!strcmp(g->region, "attend") || !strcmp(g->region, "attend_grad")) return REGION_NONE;
+  if (n->op == OP_attend || n->op == OP_attend_grad || n->op == OP_attend_pages) return REGION_NONE;
   const Node *c = region_contract(g);
   if (c && c->op == OP_contract_from && in == c->args[2] && out == c->res) return REGION_MUST;
   if (c && (feeds_operand(g, in, c->args[0]) || feeds_operand(g, in, c->args[1]))) return REGION_NONE;

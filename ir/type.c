@@ -40,7 +40,7 @@ bool shape_eq(Type a, Type b) {
 }
 
 bool type_eq(Type a, Type b) {
-  return a.dt == b.dt && a.partial == b.partial && shape_eq(a, b);
+  return a.dt == b.dt && a.partial == b.partial && a.split == b.split && a.panel == b.panel && shape_eq(a, b);
 }
 
 Type type_make(DType dt, int rank, const int64_t *n) {
@@ -63,6 +63,31 @@ int64_t type_elements(Type t) {
   return n;
 }
 
+int64_t type_rows(Type t) {
+  t.rank = t.split;
+  return type_elements(t);
+}
+
+static int64_t columns(Type t) {
+  int64_t n = type_rows(t);
+  return n ? type_elements(t) / n : 0;
+}
+
+/* k of bf16 lie in pairs, side by side. */
+static int64_t pair(Type t) {
+  return t.dt == DT_bf16 ? 2 : 1;
+}
+
+static int64_t round_up(int64_t n, int64_t to) {
+  return (n + to - 1) / to * to;
+}
+
+int64_t type_panel_at(Type t, int64_t n, int64_t k) {
+  int64_t p = pair(t), depth = round_up(columns(t), p);
+  return (n / t.panel * depth + k / p * p) * t.panel + n % t.panel * p + k % p;
+}
+
 int64_t type_bytes(Type t) {
-  return type_elements(t) * dtype_bytes[t.dt];
+  if (!t.panel) return type_elements(t) * dtype_bytes[t.dt];
+  return round_up(type_rows(t), t.panel) * round_up(columns(t), pair(t)) * dtype_bytes[t.dt];
 }

@@ -3,6 +3,8 @@
  * Text:  f32[B<=32, T=256, d=768]           symbolic B with its bound; T and d are constants that carry a name
  *        f32[N<=4096 by %off, 64]           segmented: N rows divided by the offsets in %off (i32[S+1])
  *        bf16[1024, 4096 @tp] partial(dp)   sharded over mesh axis tp on the second dim; a pending sum over dp
+ *        f32[12, 64, 768] panels(2, 32)     a weight as contractions read it: a matrix of N = 12 * 64 rows by K = 768, in memory
+ *                                           [ceil(N / 32)][K][32] (of bf16 [ceil(N / 32)][ceil(K / 2)][32][2]), 0 past N and K
  *
  * A name on a constant extent is for people and for sharding; it takes no part in type equality. */
 #ifndef INK_IR_TYPE_H
@@ -37,6 +39,7 @@ typedef struct Type {
   int rank;
   Dim dim[MAX_RANK];
   uint32_t partial; /* bit a: a sum over mesh axis a is still due */
+  int split, panel; /* panels(split, panel): N is the first `split` dims; panel 0: row-major. Values are the same */
 } Type;
 
 Dim dim_const(int64_t n);
@@ -47,4 +50,7 @@ Type type_make(DType dt, int rank, const int64_t *n); /* constant anonymous exte
 Type type_scalar(DType dt);
 int64_t type_elements(Type t); /* product of extents (bounds for symbolic ones) */
 int64_t type_bytes(Type t);
+/* Of a packed type: the matrix's sizes; the element of memory that holds (n, k). */
+int64_t type_rows(Type t);
+int64_t type_panel_at(Type t, int64_t n, int64_t k);
 #endif

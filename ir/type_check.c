@@ -3,7 +3,8 @@
  *      MAX_ELEMENTS
  *   2. a symbolic extent has a name
  *   3. offsets of a segmented extent are a value of the graph, i32 of rank 1, defined before
- *   4. a dim is split over, and a sum is due over, axes of the module's mesh; an axis occurs at most once in a type */
+ *   4. packed are f32 and bf16 of constant extents, with dims on both sides of the split
+ *   5. a dim is split over, and a sum is due over, axes of the module's mesh; an axis occurs at most once in a type */
 #include "ir/infer.h"
 
 bool type_check(const Graph *g, Type t, Val before, Span at, const char *what) {
@@ -29,6 +30,14 @@ bool type_check(const Graph *g, Type t, Val before, Span at, const char *what) {
     Type o = g->types[k.seg];
     if (o.dt != DT_i32 || o.rank != 1)
       return diag_error(d, at, "%s: the offsets of dim %d are %s; expected i32 with one dim", what, i, type_text(g, o));
+  }
+  if (t.panel) {
+    bool fixed = t.panel > 0 && t.panel <= 256 && t.split > 0 && t.split < t.rank;
+    for (int i = 0; i < t.rank; i++) fixed = fixed && !t.dim[i].sym && !t.dim[i].seg && !t.dim[i].axis;
+    if (!fixed || (t.dt != DT_f32 && t.dt != DT_bf16))
+      return diag_error(d, at, "%s: panels(%d, %d) of %s", what, t.split, t.panel, shape_text(g, t));
+  } else if (t.split) {
+    return diag_error(d, at, "%s: a split without panels", what);
   }
   if (type_elements(t) > MAX_ELEMENTS)
     return diag_error(d, at, "%s: %s has more than 2^46 elements", what, shape_text(g, t));

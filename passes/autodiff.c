@@ -272,6 +272,16 @@ static bool grad_attend_grad(Grad *s, const Node *n) {
   return fail(s, n, "");
 }
 
+static bool grad_page_keys(Grad *s, const Node *n) {
+  return fail(s, n, ": pages are for serving");
+}
+static bool grad_page_values(Grad *s, const Node *n) {
+  return grad_page_keys(s, n);
+}
+static bool grad_attend_pages(Grad *s, const Node *n) {
+  return grad_page_keys(s, n);
+}
+
 static bool grad_call(Grad *s, const Node *n) {
   return fail(s, n, ": differentiate before graphs are split up");
 }

@@ -13,7 +13,7 @@
  *   row       the same and more reductions
  *   column    sums along leading axes of the same operand space, elementwise ops on the sums
  *   contract  elementwise ops of the contraction's shape
- *   alone     attend, attend_grad, scatter_add, rope
+ *   alone     attend, attend_grad, scatter_add, rope, page_keys, page_values, attend_pages
  *   outside   table, reshape, call: no region, but a place in the order
  *
  * Regions are written without names and positions; equal text means one region, so 80 layers have the kernels of two.

@@ -37,12 +37,14 @@ static Span span_of(const Graph *g, Val v) {
 }
 
 static bool is_attention(OpKind op) {
-  return op == OP_attend || op == OP_attend_grad;
+  return op == OP_attend || op == OP_attend_grad || op == OP_attend_pages || op == OP_page_keys || op == OP_page_values;
 }
 
 /* Operands that are products' factors. */
 static bool is_factor(const Node *n, int arg) {
   if (op_is_contract(n->op)) return arg < 2;
+  if (n->op == OP_attend_pages) return arg == 0;
+  if (n->op == OP_page_keys || n->op == OP_page_values) return arg == 2;
   return n->op == OP_attend || (n->op == OP_attend_grad && arg != 4); /* the log-sum-exp is f32 */
 }
 
@@ -105,7 +107,8 @@ static bool rounded(const Precision *p, Val v) {
 static bool narrows(const Precision *p, const Node *n) {
   const Graph *g = p->r.from;
   bool product = op_is_contract(n->op) || is_attention(n->op);
-  return (product || (n->op == OP_rope && rounded(p, n->res))) && val_type(g, n->args[0]).dt == DT_f32;
+  int first = n->op == OP_page_keys || n->op == OP_page_values ? 2 : 0;
+  return (product || (n->op == OP_rope && rounded(p, n->res))) && val_type(g, n->args[first]).dt == DT_f32;
 }
 
 /* Results of bf16 where the old ones were f32 are those values' bf16 forms. */

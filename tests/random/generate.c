@@ -459,6 +459,17 @@ static Val make_attend_grad(Gen *x) {
   return x->style == STYLE_TRAIN ? attention(x, false) : attention(x, true); /* no second derivatives */
 }
 
+/* Pages go with tables that made-up numbers are none of: tests/unit/test_pages.c. */
+static Val make_page_keys(Gen *x) {
+  return 0;
+}
+static Val make_page_values(Gen *x) {
+  return 0;
+}
+static Val make_attend_pages(Gen *x) {
+  return 0;
+}
+
 /* ---- calls: another graph of the module, with a count whose first operand is sliced and whose second is carried */
 
 static Val make_call(Gen *x) {
