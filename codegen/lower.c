@@ -60,7 +60,8 @@ bool lower_region(const Graph *region, const Target *t, KModule *into, Lowered *
   char name[32];
   for (int i = 0; i < region->ninputs; i++) {
     snprintf(name, sizeof name, "x%d", i);
-    lo.in_buf[region->inputs[i].val] = k_buf(k, name, val_type(region, region->inputs[i].val).dt, KBUF_IN);
+    Type in = val_type(region, region->inputs[i].val); /* packed pairs of bf16 stand in the place of an f32 */
+    lo.in_buf[region->inputs[i].val] = k_buf(k, name, in.panel ? DT_f32 : in.dt, KBUF_IN);
   }
   for (int i = 0; i < region->noutputs; i++) {
     snprintf(name, sizeof name, "y%d", i);

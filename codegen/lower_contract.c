@@ -19,7 +19,10 @@
  * are added in order: C is then folded into a second block T after every 4096. Edges: rows past the end are not stored;
  * columns are masked.
  *
- * Operands of bf16 are packed by pairs of k, side by side in the place of one f32: a step of the tile is two k. */
+ * Operands of bf16 are packed by pairs of k, side by side in the place of one f32: a step of the tile is two k.
+ *
+ * Where B is a packed weight (ir/type.h: panels) its panels are read where they lie, and where M is known at run time only, there
+ * is a nest for each of several M, with tiles as high as those rows want: a decode has one row, a prompt hundreds. */
 #include "codegen/lower_tile.h"
 #include "codegen/schedule.h"
 #include "ir/rule.h"
@@ -54,7 +57,8 @@ typedef struct Contract {
   bool one_run;   /* all of K is one run of KC: C is a single tile */
   int pair;       /* k in a step: 2 for operands of bf16, else 1 */
   bool odd;       /* the last pair may have one k alone */
-  int A, B, C, T; /* scratch */
+  int A, B, C, T; /* scratch; B the weight's buffer where it is packed */
+  bool packed;    /* B is, as panels of nr columns */
 } Contract;
 
 static Operand operand(Lower *lo, Val v) {
@@ -319,6 +323,8 @@ static void advance_tile(Contract *w, Block *b, KV ap, KV bp) {
                  ? k_fc(k, 0, w->lanes)
                  : k_load(k, w->C, k_add(k, b->cell, k_ic(k, i * w->lanes)), w->lanes);
   Tile t = {w->mr, w->nv, w->lanes, w->A, w->B, {0}, k_ic(k, w->mr), bp, k_ic(k, w->nr), 0};
+  if (w->packed)
+    t.b = k_add(k, k_mul(k, b->n, steps_to(w, k_ic(k, 0), w->kk)), k_mul(k, steps_to(w, k_ic(k, 0), b->k0), t.b_step));
   t.pairs = w->pair > 1;
   for (int i = 0; i < w->mr; i++) t.a[i] = k_add(k, ap, k_ic(k, i));
   tile_chain(k, &t, k_ic(k, 0), steps_to(w, b->k0, b->k1), unroll, acc);
@@ -431,7 +437,7 @@ static void advance(Contract *w, Block *b) {
   b->first_k = k_i2(k, K_ieq, b->k0, b->chain);
   b->last_of_chain = k_i2(k, K_ieq, b->k1, b->chain_end);
   Pack pb = {w, &w->b, w->rule.b, w->rule.nb, true, b->n0, b->n1, b->k0, b->k1, w->B, w->nr};
-  pack(&pb);
+  if (!w->packed) pack(&pb);
   KV m = k_for(k, b->m0, b->m1, w->mc), mend = k_min(k, k_add(k, m, k_ic(k, w->mc)), b->m1);
   Pack pa = {w, &w->a, w->rule.a, w->rule.na, false, m, mend, b->k0, b->k1, w->A, w->mr};
   pack(&pa);
@@ -476,10 +482,54 @@ static int64_t round_up(int64_t n, int64_t to) {
   return (n + to - 1) / to * to;
 }
 
-static void schedule(Contract *w, const Schedule *s) {
+static void schedule(Contract *w, const Schedule *s, int64_t bk) {
   w->lanes = w->lo->t->lanes;
   w->nv = s->nv, w->mr = s->mr, w->nr = s->nv * w->lanes;
   w->kc = s->kc * w->pair, w->mc = s->mc, w->mb = s->mb, w->nc = s->nc;
+  w->one_run = bk <= w->kc && bk <= CHAIN;
+}
+
+/* The loops around the blocks, cut as `s` says. */
+static void nest(Contract *w, const Schedule *s) {
+  Kernel *k = w->k;
+  Block b = {.m0 = k_ic(k, 0), .m1 = w->m, .n0 = k_ic(k, 0), .n1 = w->n};
+  if (s->by_rows)
+    lower_share(k, w->m, w->mr, &b.m0, &b.m1);
+  else
+    lower_share(k, w->n, w->nr, &b.n0, &b.n1);
+  int nouter = 0;
+  for (int i = 0; i < w->batch.n; i++) w->outer[nouter++] = k_for(k, k_ic(k, 0), run_extent(k, &w->batch, i), 1);
+  for (int i = 0; i < w->N.n; i++)
+    if (i != w->columns) w->outer[nouter++] = k_for(k, k_ic(k, 0), run_extent(k, &w->N, i), 1);
+  KV n0 = k_for(k, b.n0, b.n1, w->nc), m0 = k_for(k, b.m0, b.m1, w->mb);
+  Block inner = {.m0 = m0, .n0 = n0};
+  inner.m1 = k_min(k, k_add(k, m0, k_ic(k, w->mb)), b.m1);
+  inner.n1 = k_min(k, k_add(k, n0, k_ic(k, w->nc)), b.n1);
+  inner.mp = panels(k, k_sub(k, inner.m1, inner.m0), w->mr);
+  inner.np = panels(k, k_sub(k, inner.n1, inner.n0), w->nr);
+  block(w, &inner);
+  for (int i = 0; i < nouter + 2; i++) k_end(k);
+}
+
+/* Numbers of rows for which there is a nest of its own, where B is packed and M a matter of run time. */
+static const int few_rows[] = {1, 2, 4, 8, 14, 16, 24, 32};
+
+/* The schedules: for at most m[i] rows the i-th; the last for all. */
+static int schedules(Contract *w, const ContractShape *s, Schedule *cut, int64_t *m) {
+  int n = 0;
+  if (!schedule_find(w->lo->t, w->lo->g, s, &cut[0])) return 0;
+  Schedule all = cut[0];
+  bool varies = false;
+  for (int i = 0; i < w->M.n; i++)
+    for (int j = 0; j < w->M.ndim[i]; j++) varies |= w->M.dim[i][j].sym;
+  for (int i = 0; i < LEN(few_rows) && w->packed && varies; i++) {
+    ContractShape few = *s;
+    if (few_rows[i] >= s->m) break;
+    few.m = m[n] = few_rows[i];
+    cut[n++] = schedule_default(w->lo->t, &few);
+  }
+  cut[n] = all, m[n] = s->m;
+  return n + 1;
 }
 
 bool lower_contract(Lower *lo) {
@@ -518,39 +568,37 @@ bool lower_contract(Lower *lo) {
 
   int64_t bm = bound(&w.M, 0, w.M.n), bn = w.columns < 0 ? 1 : bound(&w.N, w.columns, w.columns + 1),
           bk = bound(&w.K, 0, w.K.n);
-  w.pair = val_type(lo->g, va).dt == DT_bf16 ? 2 : 1;
-  Schedule cut;
-  if (!schedule_find(lo->t, lo->g, &(ContractShape){bm, bn, (bk + w.pair - 1) / w.pair}, &cut)) return false;
-  schedule(&w, &cut);
-  w.one_run = bk <= w.kc && bk <= CHAIN;
-  int64_t cells = w.one_run ? w.mr * w.nr : round_up(w.mb, w.mr) * w.nc;
-  w.A = k_scratch(k, "A", DT_f32, (int64_t)w.mc * cut.kc + w.lanes * (w.mr + 1) + w.lanes);
-  w.B = k_scratch(k, "B", DT_f32, (int64_t)w.nc * cut.kc + (int64_t)w.lanes * w.nr);
-  w.C = k_scratch(k, "C", DT_f32, cells);
-  if (bk > CHAIN) w.T = k_scratch(k, "T", DT_f32, cells);
+  Type tb = val_type(lo->g, vb);
+  w.pair = tb.dt == DT_bf16 ? 2 : 1;
+  w.packed = tb.panel > 0;
+  Schedule cut[LEN(few_rows) + 1];
+  int64_t rows[LEN(few_rows) + 1], a_most = 0, b_most = 0, c_most = 0, all;
+  int n = schedules(&w, &(ContractShape){bm, bn, (bk + w.pair - 1) / w.pair, tb.panel / lo->t->lanes}, cut, rows);
+  if (!n) return false;
+  if (w.packed && w.N.n != 1) return false;
+  for (int i = 0; i < n; i++) {
+    schedule(&w, &cut[i], bk);
+    int64_t a = (int64_t)w.mc * cut[i].kc + w.lanes * (w.mr + 1) + w.lanes, c = w.mr * w.nr;
+    int64_t b = (int64_t)w.nc * cut[i].kc + (int64_t)w.lanes * w.nr;
+    if (!w.one_run) c = round_up(w.mb, w.mr) * w.nc;
+    a_most = a > a_most ? a : a_most, b_most = b > b_most ? b : b_most, c_most = c > c_most ? c : c_most;
+  }
+  w.A = k_scratch(k, "A", DT_f32, a_most);
+  w.B = w.packed ? lo->in_buf[vb] : k_scratch(k, "B", DT_f32, b_most);
+  w.C = k_scratch(k, "C", DT_f32, c_most);
+  if (bk > CHAIN) w.T = k_scratch(k, "T", DT_f32, c_most);
 
   w.m = k_ic(k, 1), w.kk = k_ic(k, 1);
   for (int i = 0; i < w.M.n; i++) w.m = k_mul(k, w.m, run_extent(k, &w.M, i));
   for (int i = 0; i < w.K.n; i++) w.kk = k_mul(k, w.kk, run_extent(k, &w.K, i));
-  int64_t all;
   w.odd = !(k_const(k, w.kk, &all) && all % 2 == 0);
   w.n = w.columns < 0 ? k_ic(k, 1) : run_extent(k, &w.N, w.columns);
-  Block b = {.m0 = k_ic(k, 0), .m1 = w.m, .n0 = k_ic(k, 0), .n1 = w.n};
-  if (cut.by_rows)
-    lower_share(k, w.m, w.mr, &b.m0, &b.m1);
-  else
-    lower_share(k, w.n, w.nr, &b.n0, &b.n1);
-  int nouter = 0;
-  for (int i = 0; i < w.batch.n; i++) w.outer[nouter++] = k_for(k, k_ic(k, 0), run_extent(k, &w.batch, i), 1);
-  for (int i = 0; i < w.N.n; i++)
-    if (i != w.columns) w.outer[nouter++] = k_for(k, k_ic(k, 0), run_extent(k, &w.N, i), 1);
-  KV n0 = k_for(k, b.n0, b.n1, w.nc), m0 = k_for(k, b.m0, b.m1, w.mb);
-  Block inner = {.m0 = m0, .n0 = n0};
-  inner.m1 = k_min(k, k_add(k, m0, k_ic(k, w.mb)), b.m1);
-  inner.n1 = k_min(k, k_add(k, n0, k_ic(k, w.nc)), b.n1);
-  inner.mp = panels(k, k_sub(k, inner.m1, inner.m0), w.mr);
-  inner.np = panels(k, k_sub(k, inner.n1, inner.n0), w.nr);
-  block(&w, &inner);
-  for (int i = 0; i < nouter + 2; i++) k_end(k);
+  for (int i = 0; i < n; i++) {
+    if (n > 1) k_if(k, k_i2(k, K_ilt, k_ic(k, i ? rows[i - 1] : 0), w.m));
+    if (i + 1 < n) k_if(k, k_i2(k, K_ilt, w.m, k_ic(k, rows[i] + 1)));
+    schedule(&w, &cut[i], bk);
+    nest(&w, &cut[i]);
+    for (int e = 0; e < (n > 1) + (i + 1 < n); e++) k_end(k);
+  }
   return true;
 }

@@ -122,7 +122,7 @@ static bool table_eval(Plan *p, const PlanBuffer *b, void *out) {
 
 /* ---- rows */
 
-static bool lay_out(Plan *p, ProgramReport *r) {
+static bool lay_out(Plan *p, bool serves, ProgramReport *r) {
   int n = 0;
   MemoryItem *items = NEW_ARRAY(p->arena, MemoryItem, p->nbuffers + 1);
   int *who = NEW_ARRAY(p->arena, int, p->nbuffers + 1);
@@ -134,6 +134,8 @@ static bool lay_out(Plan *p, ProgramReport *r) {
     } else if (b->kind == BUF_CONST) {
       b->offset = r->consts;
       r->consts = (int64_t)align_up((size_t)(r->consts + b->bytes), MEMORY_ALIGN);
+    } else if (serves && (b->kind == BUF_PARAM || b->kind == BUF_STATE)) {
+      b->offset = 0; /* weights and pages of the cache: whoever runs it has them */
     } else if (b->kind != BUF_TEMP) {
       b->offset = r->persistent;
       r->persistent = (int64_t)align_up((size_t)(r->persistent + b->bytes), MEMORY_ALIGN);
@@ -161,6 +163,8 @@ static void write_buffers(Writer *w, const Plan *p) {
     o->offset = (uint64_t)b->offset; /* CONST: moved to their place in the blob at the end */
     o->bytes = (uint64_t)b->bytes;
     o->bound = b->bound < UINT32_MAX ? (uint32_t)b->bound : 0;
+    o->panel = (uint32_t)b->type.panel;
+    o->split = (uint32_t)b->type.split;
     for (int k = 0; k < b->type.rank; k++) o->dim[k] = b->type.dim[k].n;
   }
 }
@@ -172,16 +176,24 @@ static bool find_state(Plan *p, const char *prefix, const char *name, uint32_t *
   return i >= 0 || diag_error(p->diags, (Span){0}, "parameter '%s': no list has its '%s'", name, label);
 }
 
+/* A row for each buffer that a parameter fills: its own and, where contractions read it packed, another (passes/layout.c). What
+ * is trained has one, and its states. */
 static bool write_params(Writer *w, Plan *p, const ProgramSpec *spec) {
   for (int i = 0; i < spec->nparams; i++) {
     const ParamSpec *s = &spec->params[i];
     ProgramParam row = {.init = s->init, .init_a = s->init_a, .init_b = s->init_b, .decay = s->decay};
-    if (!find_state(p, "", s->name, &row.buffer) || !find_state(p, "m.", s->name, &row.moment1) ||
-        !find_state(p, "v.", s->name, &row.moment2) || !find_state(p, "grad.", s->name, &row.grad))
+    row.moment1 = row.moment2 = row.grad = PROGRAM_NONE;
+    if (!spec->serves && (!find_state(p, "", s->name, &row.buffer) || !find_state(p, "m.", s->name, &row.moment1) ||
+                          !find_state(p, "v.", s->name, &row.moment2) || !find_state(p, "grad.", s->name, &row.grad)))
       return false;
+    int buffers[] = {plan_find_buffer(p, s->name), plan_find_buffer(p, arena_printf(p->arena, "%s" PACKED, s->name))};
     row.piece = (uint32_t)w->pieces.n;
     row.npieces = (uint32_t)s->npieces;
-    *ROW(w, params, ProgramParam) = row;
+    for (int k = 0; k < 2; k++) {
+      if (buffers[k] < 0) continue;
+      row.buffer = (uint32_t)buffers[k];
+      *ROW(w, params, ProgramParam) = row;
+    }
     for (int k = 0; k < s->npieces; k++) {
       const PieceSpec *c = &s->pieces[k];
       ProgramPiece *o = ROW(w, pieces, ProgramPiece);
@@ -392,7 +404,7 @@ bool program_build(Module *m, const ProgramSpec *spec, const Target *t, const Lo
     int b = plan_find_buffer(&p, spec->sources[i].name);
     if (b >= 0 && p.buffers[b].kind == BUF_DATA) p.buffers[b].source = spec->sources[i].text;
   }
-  if (!lay_out(&p, &r)) return false;
+  if (!lay_out(&p, spec->serves, &r)) return false;
 
   Writer w = {.arena = m->arena, .strings_at = sizeof(ProgramHeader)};
   text_write(&w.strings, "", 1);

@@ -46,6 +46,7 @@ typedef struct ProgramSpec {
   int nparams, nsources, nsettings, nfiles;
   int64_t batch, time;
   double model_flops, model_params;
+  bool serves; /* parameters have no states, and they and the states lie in memory of whoever runs it */
 } ProgramSpec;
 
 /* ---- the plan: buffers and steps before they become bytes */

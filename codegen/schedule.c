@@ -38,10 +38,10 @@ static void choose_tile(const Target *t, const ContractShape *s, Schedule *c) {
   int most = t->registers >= 32 ? 2 * tile_rows(t) : 12;
   /* With few rows packing is all, and rows of B that are read side by side evict one another. */
   int widest = s->m < 4 ? 2 : 6;
-  for (int nv = 2; nv <= widest; nv++)
+  for (int nv = s->panel ? s->panel : 2; nv <= (s->panel ? s->panel : widest); nv++)
     for (int mr = least(TILE_ROWS, most / nv); mr >= 1; mr--) {
       if (mr * nv + nv + 1 > t->registers || mr * nv > TILE_MAX) continue;
-      for (int by_rows = 0; by_rows < 2; by_rows++) {
+      for (int by_rows = 0; by_rows < (s->panel && s->m <= 64 ? 1 : 2); by_rows++) { /* a weight is read once */
         double cost = tile_cost(t, s, mr, nv, by_rows);
         if (best > 0 && cost > 0.996 * best) continue;
         best = cost;
@@ -56,7 +56,9 @@ Schedule schedule_default(const Target *t, const ContractShape *s) {
   int nr = c.nv * t->lanes;
   /* A run of k as deep as a block of A with a row of tiles allows: sums stay in registers, C is written once. Panels are
    * streamed from the second-level cache, which is fast enough for both. */
-  c.kc = (int)even(least(s->k, CHAIN), least(1536, t->l2 * 3 / 4 / (4 * (nr + 6 * c.mr))), 8);
+  int64_t deepest = least(1536, t->l2 * 3 / 4 / (4 * (nr + 6 * c.mr)));
+  if (s->panel && s->m <= c.mr) deepest = CHAIN; /* a panel is used once: one stream */
+  c.kc = (int)even(least(s->k, CHAIN), deepest, 8);
   c.mc = (int)round_up(least(s->m, t->l2 * 3 / 8 / (4 * c.kc)), c.mr); /* a block of A */
   c.mb = (int)round_up(even(s->m, 1024, c.mr), c.mc);
   /* A block of B serves all rows: so wide that packing A again for the next one costs little; with few rows so small that it is
@@ -69,6 +71,7 @@ Schedule schedule_default(const Target *t, const ContractShape *s) {
 const char *schedule_wrong(const Schedule *c, const Target *t, const ContractShape *s) {
   if (c->mr < 1 || c->mr > TILE_ROWS || c->nv < 1 || c->nv > TILE_VECTORS || c->mr * c->nv > TILE_MAX)
     return "the register tile is too large";
+  if (s->panel && c->nv != s->panel) return "the tile is not as wide as the weight's panels";
   if (c->mr * c->nv + c->nv + 1 > t->registers) return "the register tile does not fit the registers";
   int nr = c->nv * t->lanes;
   int64_t most = least(s->k, CHAIN);
@@ -113,6 +116,7 @@ static int fit(int64_t v, int64_t unit, int64_t low, int64_t high) {
 }
 
 void schedule_fit(Schedule *c, const Target *t, const ContractShape *s) {
+  if (s->panel) c->nv = s->panel;
 #define FIELD(name, unit, low, high, what, ...) c->name = fit(c->name, unit, low, high);
 #include "codegen/schedule.def"
 }

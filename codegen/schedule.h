@@ -5,9 +5,11 @@
 #include "ir/graph.h"
 #include "ir/target.h"
 
-/* Extents as the schedule sees them: all of M, the run of N along the lanes, all of K, at their bounds. */
+/* Extents as the schedule sees them: all of M, the run of N along the lanes, all of K, at their bounds. panel: vectors of columns in
+ * a panel of a packed weight, which is then the tile's width; 0: B is packed by the kernel. */
 typedef struct ContractShape {
   int64_t m, n, k;
+  int panel;
 } ContractShape;
 
 typedef struct Schedule { /* schedule.def says what each means */

@@ -41,6 +41,36 @@ static bool apply_sets(Compile *c, const char **model_sets, int *n) {
   return ok;
 }
 
+static void infer_defaults(InferSpec *s) {
+  if (!s->seqs) s->seqs = 32;
+  if (!s->tokens) s->tokens = s->seqs < 512 ? 512 : s->seqs;
+  if (!s->rows) s->rows = s->seqs > 64 ? s->seqs : 64;
+  if (!s->pages) s->pages = 1 << 20;
+}
+
+/* What the module asks of passes. */
+static void ask(Compile *c) {
+  Module *m = c->module;
+  if (!c->infer) {
+    if (!strcmp(c->train.value[train_key("dtype")], "bf16")) m->compute = DT_bf16;
+    return;
+  }
+  const InferSpec *s = &c->serve;
+  m->compute = s->dtype;
+  m->serve = (ServeShape){s->seqs, s->rows, s->pages, (s->ctx + PAGE_KEYS - 1) / PAGE_KEYS};
+}
+
+/* Positions of a sequence: what was asked, and no more than the model has. */
+static bool infer_context(Compile *c) {
+  if (!c->model->ctx && !c->serve.ctx)
+    return diag_error(c->diags, (Span){0},
+                      "the model has no dimension 'ctx': how many positions a sequence has must be given");
+  if (!c->serve.ctx) c->serve.ctx = c->model->ctx;
+  return !c->model->ctx || c->serve.ctx <= c->model->ctx ||
+         diag_error(c->diags, (Span){0}, "a context of %lld; the model has %lld positions", (long long)c->serve.ctx,
+                    (long long)c->model->ctx);
+}
+
 static bool load(Compile *c) {
   const TrainSpec *train = c->train_text ? train_text(c->arena, c->diags, c->train_path, c->train_text)
                                          : train_load(c->arena, c->diags, c->train_path);
@@ -51,13 +81,14 @@ static bool load(Compile *c) {
   if (!apply_sets(c, sets, &n)) return false;
   ModelOptions opt = {.sets = sets,
                       .nsets = n,
-                      .batch = c->batch,
-                      .time = c->time,
+                      .batch = c->infer ? 1 : c->batch,
+                      .time = c->infer ? c->serve.tokens : c->time,
+                      .serving = c->infer,
                       .models = c->models,
                       .text = c->model_text,
                       .folder = c->folder};
   c->model = model_load(c->arena, c->diags, c->model_path, &opt);
-  return c->model && !c->diags->n;
+  return c->model && !c->diags->n && (!c->infer || infer_context(c));
 }
 
 static bool run_passes(Compile *c) {
@@ -94,12 +125,13 @@ static ProgramSpec program_spec(Compile *c) {
   const Graph *forward = module_find(m->mod, "forward");
   Arena *a = c->arena;
   ProgramSpec s = {.model = m->name,
-                   .batch = m->batch,
-                   .time = m->time,
+                   .batch = c->infer ? c->serve.seqs : m->batch,
+                   .time = c->infer ? c->serve.ctx : m->time,
                    .nparams = m->nparams,
                    .nsources = m->ninputs,
-                   .nsettings = LEN(setting_names),
+                   .nsettings = c->infer ? 0 : LEN(setting_names),
                    .nfiles = 2,
+                   .serves = c->infer,
                    .model_flops = model_flops(forward)};
   ParamSpec *params = NEW_ARRAY(a, ParamSpec, m->nparams + 1);
   for (int i = 0; i < m->nparams; i++) {
@@ -129,7 +161,7 @@ static ProgramSpec program_spec(Compile *c) {
   for (int i = 0; i < m->ninputs; i++) sources[i] = (NamedText){m->inputs[i].name, m->inputs[i].source};
   Text text = {0};
   text_add(&text, "%s\n---\n", m->effective ? m->effective : "");
-  for (int i = 0; i < LEN(setting_names); i++) {
+  for (int i = 0; i < s.nsettings; i++) {
     settings[i] = (NamedText){setting_names[i], c->train.value[i]};
     /* A budget changes no number: a checkpoint goes on in a program that was built with another one. */
     if (i != train_key("memory")) text_add(&text, "%s: %s\n", setting_names[i], c->train.value[i]);
@@ -158,13 +190,14 @@ static bool lower_program(Compile *c, const ProgramSpec *spec) {
 
 bool compile_run(Compile *c, Stage until) {
   double since = machine_seconds();
+  if (c->infer) infer_defaults(&c->serve);
   if (!target_resolve(c->arena, c->diags, c->target_name, &c->target)) return false;
   if (!load(c)) return false;
   compile_phase(c, "read", &since);
   if (until == STAGE_SOURCE) return true;
 
   c->module = c->model->mod;
-  if (!strcmp(c->train.value[train_key("dtype")], "bf16")) c->module->compute = DT_bf16;
+  ask(c);
   if (until == STAGE_GRAPH && !c->stop_after) return true;
   ProgramSpec spec = program_spec(c);
   if (!run_passes(c)) return false;

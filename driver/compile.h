@@ -24,6 +24,16 @@ typedef struct Traded {
   int calls;          /* of kernels that run again, a micro-batch */
 } Traded;
 
+/* A program that serves: what a batch holds at most (serve/model.h). 0: the default. */
+typedef struct InferSpec {
+  int64_t seqs;   /* sequences; 32 */
+  int64_t tokens; /* of all of them; 512 */
+  int64_t rows;   /* of logits; 64, no fewer than seqs */
+  int64_t ctx;    /* positions of a sequence; the model's */
+  int64_t pages;  /* of the cache, a bound: how many there are is chosen when it runs; 1 << 20 */
+  DType dtype;    /* f32, or bf16: contractions, attention and the cache */
+} InferSpec;
+
 typedef struct Compile {
   /* asked */
   Arena *arena;
@@ -36,6 +46,8 @@ typedef struct Compile {
   const char **sets;  /* "dims.layers=2", "lr=1e-3" */
   int nsets, cap_sets;
   int64_t batch, time;    /* 0: as the specs say */
+  bool infer;             /* a program that serves, of the model alone; else one that trains */
+  InferSpec serve;        /* its bounds */
   const char *stop_after; /* a pass: the pipeline ends there */
   const char *tune_db;    /* schedules that `ink tune` found; NULL, or a file that is not there: the cost model's */
   bool tune_db_must;      /* an error if it is not there */

@@ -8,6 +8,7 @@ typedef struct ModelOptions {
   const char *const *sets; /* "dims.layers=2" */
   int nsets;
   int64_t batch, time; /* 0: from the training spec or the model */
+  bool serving;        /* for pass serve: B is 1, T a run-time extent of at most `time`, which may be more than ctx */
   bool symbolic;       /* B and T are extents of run time with batch and time as bounds; else constants named B and T */
   const char *models;  /* folder searched for `base:` and bare names after the file's own; may be NULL */
   /* The model itself in memory, and the path only its name in diagnostics; NULL: in the file. `base:` then means a shipped
@@ -48,6 +49,7 @@ typedef struct Model {
   ModelInput *inputs;
   int ninputs;
   int64_t batch, time;                              /* of a micro-batch; time 0 without tokens */
+  int64_t ctx;                                      /* positions there are, dims.ctx; 0: the model has no such dim */
   const char *config_json, *generation_config_json; /* NULL when the model has no hf mapping */
   const char
       *effective; /* the spec after base, variants and overrides, as YAML text: --stage source, the card, the hash */

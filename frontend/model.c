@@ -23,7 +23,7 @@ static void read_extents(Reader *r, const ModelOptions *opt) {
     r->time = opt->time;
     if (ctx && names_resolve(&r->names, ctx)) {
       if (r->time <= 0) r->time = (int64_t)ctx->value;
-      if ((double)r->time > ctx->value)
+      if ((double)r->time > ctx->value && !opt->serving)
         r->ok = diag_error(r->diags, ctx->at, "a sequence length of %lld is more than ctx=%lld", (long long)r->time,
                            (long long)ctx->value);
     } else if (!ctx && r->time <= 0) {
@@ -145,14 +145,14 @@ static const char *read_name(Reader *r) {
 Model *model_load(Arena *a, Diags *d, const char *path, const ModelOptions *opt) {
   Reader *r = NEW(a, Reader);
   int errors = d->n;
-  *r = (Reader){.arena = a, .diags = d, .names = {.arena = a, .diags = d}, .symbolic = opt->symbolic, .ok = true};
+  *r = (Reader){.arena = a, .diags = d, .names = {.arena = a, .diags = d}, .ok = true};
   if (!(r->root = spec_load(a, d, path, opt))) return NULL;
   r->b = (Builder){.arena = a, .diags = d, .names = &r->names};
   r->ok = yaml_check_keys(d, r->root, "a model", sections, LEN(sections));
   Model *m = NEW(a, Model);
   m->name = read_name(r);
-  names_builtin(&r->names, "B", 1, r->symbolic);
-  if (read_has_time(r)) names_builtin(&r->names, "T", 1, r->symbolic);
+  names_builtin(&r->names, "B", 1, opt->symbolic);
+  if (read_has_time(r)) names_builtin(&r->names, "T", 1, opt->symbolic || opt->serving);
   read_dims(r);
   read_extents(r, opt);
   r->ok &= names_resolve_all(&r->names);
@@ -166,6 +166,8 @@ Model *model_load(Arena *a, Diags *d, const char *path, const ModelOptions *opt)
     m->inputs[m->ninputs++] = (ModelInput){r->b.input[i].name, r->b.input[i].source};
   m->batch = r->batch;
   m->time = r->time;
+  const Number *ctx = names_find(&r->names, "ctx");
+  m->ctx = ctx && ctx->dim ? (int64_t)ctx->value : 0;
   Text t = {0};
   yaml_write(r->root, &t);
   m->effective = arena_strdup(a, t.s);

@@ -12,7 +12,6 @@ typedef struct Reader {
   Code forward;
   Ast *loss;
   int64_t batch, time;
-  bool symbolic;
   bool ok;
 } Reader;
 

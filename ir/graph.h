@@ -28,6 +28,8 @@ typedef enum OpKind {
 
 enum { PAGE_KEYS = 64 }; /* positions in a page of keys or values: page_keys, page_values, attend_pages */
 
+#define PACKED ".packed" /* behind a parameter's name: the same as contractions read it, in panels (passes/layout.c) */
+
 typedef struct OpInfo {
   const char *name;
   int nargs, nres;          /* -1: any number */
@@ -106,11 +108,18 @@ typedef struct MeshAxis {
   int n;
 } MeshAxis;
 
+/* Bounds of a program that serves (serve/model.h); seqs 0: the module is to be trained. */
+typedef struct ServeShape {
+  int64_t seqs, rows, pages; /* sequences in a batch, rows of logits, pages of the cache */
+  int64_t width;             /* pages a sequence may have */
+} ServeShape;
+
 typedef struct Module {
   Arena *arena;
   Diags *diags;
   const char *name;
-  DType compute; /* bf16: asked of pass precision; f32: the graphs are computed as they stand */
+  DType compute;    /* bf16: asked of pass precision; f32: the graphs are computed as they stand */
+  ServeShape serve; /* asked of pass serve */
   MeshAxis mesh[MAX_AXES];
   int naxes;
   Graph **graphs;

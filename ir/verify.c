@@ -14,7 +14,8 @@
  *        sums pass only through linear ops, a call's operands and results fit its callee
  *     8. inputs have proper names, each once; so have outputs
  *     9. an output named as an input has its type (it is the input's next value)
- *    10. spans are nowhere or in a source that the diagnostics know; their instances can be written
+ *    10. a packed value is an input, read by contractions and calls alone
+ *    11. spans are nowhere or in a source that the diagnostics know; their instances can be written
  *
  * Reports all that it finds, at the spans of the nodes. */
 #include "ir/infer.h"
@@ -111,7 +112,18 @@ static bool check_types(const Graph *g) {
   return ok;
 }
 
-/* 4 was checked with 3; 7 and 10. */
+/* 10. */
+static bool check_packed(const Graph *g, const Node *n) {
+  for (int k = 0; k < n->nargs; k++)
+    if (g->types[n->args[k]].panel &&
+        (g->def[n->args[k]] >= 0 || (n->op != OP_call && !(n->op == OP_contract && k < 2))))
+      return fail(g, n->span, "%s reads a packed value", op_info[n->op].name);
+  for (int k = 0; k < n->nres; k++)
+    if (g->types[n->res + (Val)k].panel) return fail(g, n->span, "%s makes a packed value", op_info[n->op].name);
+  return true;
+}
+
+/* 4 was checked with 3; 7 and 11. */
 static bool check_nodes(Graph *g) {
   bool ok = true;
   for (int i = 0; i < g->nnodes; i++) {
@@ -119,6 +131,7 @@ static bool check_nodes(Graph *g) {
     Type few[MAX_RESULTS], *out = few;
     int nout = 0;
     if (!span_ok(g, n->span)) ok = false;
+    if (!check_packed(g, n)) ok = false;
     if (n->op == OP_call) {
       if (g->region && strcmp(g->region, "loop")) ok = fail(g, n->span, "a region calls nothing");
       const Attr *fn = node_attr(n, "fn");

@@ -56,6 +56,7 @@ Module *rewrite_module(const Module *m) {
   memcpy(n->mesh, m->mesh, sizeof n->mesh);
   n->naxes = m->naxes;
   n->compute = m->compute;
+  n->serve = m->serve;
   return n;
 }
 

@@ -24,7 +24,7 @@ bool *rewrite_live(const Graph *g, Arena *a);
 /* Runs `one` on every graph of `from`, which makes the graph of the same name in `into`; callees before their callers, whatever
  * their order in the text, which is kept. False as soon as one is false. */
 bool rewrite_graphs(const Module *from, Module *into, bool (*one)(Module *into, const Graph *g));
-/* A module with m's name, mesh, dtype of compute and arena, no graphs. */
+/* A module with m's name, mesh, arena, and what is asked of passes; no graphs. */
 Module *rewrite_module(const Module *m);
 
 /* Appends to g the gradient nodes of `loss` (f32 scalar, with gradient `seed`) for each value of wrt; grad[i] is 0 where

@@ -234,7 +234,7 @@ enum { MAX_ROWS_MEMO = 64 };
 typedef struct Rows {
   Simplify *s;
   Val index; /* i32[n] */
-  int64_t rows;
+  Dim rows;  /* of the table */
   Span at;
   bool moved;  /* past some node that computes */
   bool *whole; /* by value: all of its rows are needed anyway */
@@ -256,13 +256,22 @@ static Type rows_type(const Rows *r, Type t, int lead) {
   return o;
 }
 
+/* How many leading dims of t number the same rows; 0: none do. A run-time extent is the only one but for those of 1. */
+static int leading(const Rows *r, Type t) {
+  int64_t have = 1;
+  for (int k = 0; k < t.rank; k++) {
+    Dim d = t.dim[k];
+    if (r->rows.sym && have == 1 && dim_eq(d, r->rows)) return k + 1;
+    if (d.sym || (have *= d.n) > r->rows.n || (r->rows.sym && have > 1)) return 0;
+    if (!r->rows.sym && have == r->rows.n) return k + 1;
+  }
+  return 0;
+}
+
 /* reshape(u): the leading dims of u that hold the same rows */
 static Val rows_reshape(Rows *r, const Node *n, int lead) {
-  Type u = type(r->s, n->args[0]);
-  int64_t have = 1;
-  int k = 0;
-  while (k < u.rank && !u.dim[k].sym && have < r->rows) have *= u.dim[k++].n;
-  if (have != r->rows || k == 0) return 0;
+  int k = leading(r, type(r->s, n->args[0]));
+  if (!k) return 0;
   Val x = rows_of(r, n->args[0], k);
   return x ? shaped(r->s, OP_reshape, x, rows_type(r, type(r->s, n->res), lead), NULL, r->at) : 0;
 }
@@ -357,7 +366,7 @@ static Val rows_of(Rows *r, Val v, int lead) {
   }
   if (!to) {
     Type t = type(r->s, v), flat = rows_type(r, t, lead);
-    flat.dim[0] = dim_const(r->rows);
+    flat.dim[0] = r->rows;
     Val x = lead == 1 ? v : shaped(r->s, OP_reshape, v, flat, NULL, r->at);
     if (x) to = graph_add(r->s->g, OP_gather, (Val[]){x, r->index}, 2, NULL, 0, NULL, r->at);
   }
@@ -388,9 +397,9 @@ static void find_whole(Rows *r) {
 static Val gather(Simplify *s, const Want *w) {
   Type table = type(s, w->arg[0]), index = type(s, w->arg[1]);
   const Node *n = val_node(s->g, w->arg[0]);
-  if (index.rank != 1 || index.dim[0].sym || table.dim[0].sym || index.dim[0].n >= table.dim[0].n || !n) return 0;
+  if (index.rank != 1 || index.dim[0].n >= table.dim[0].n || !n) return 0;
   if (n->op != OP_reshape && n->op != OP_contract && n->op != OP_cast && !op_info[n->op].ew) return 0;
-  Rows r = {.s = s, .index = w->arg[1], .rows = table.dim[0].n, .at = w->at};
+  Rows r = {.s = s, .index = w->arg[1], .rows = table.dim[0], .at = w->at};
   find_whole(&r);
   Val v = rows_of(&r, w->arg[0], 1);
   return r.moved ? v : 0;

@@ -9,7 +9,7 @@
  * States are inputs and outputs of one name: grad.P, m.P, v.P with the shape of P in f32, and the scalars loss_sum and
  * grad_norm. What the runtime gives anew is data: inv_count, and for @update lr, beta1, beta2, eps, weight_decay, clip,
  * bias1 = 1 - beta1^t, bias2 = 1 - beta2^t. A param that the loss does not depend on has no gradient to add, so its
- * grad.P stays 0. Graphs other than @forward pass through. */
+ * grad.P stays 0. Graphs other than @forward pass through, and so does that of a module that is to serve. */
 #include "passes/passes.h"
 #include "passes/rewrite.h"
 
@@ -241,7 +241,7 @@ static bool check_forward(const Graph *f) {
 }
 
 static bool training(Module *into, const Graph *g) {
-  if (strcmp(g->name, "forward") == 0) {
+  if (strcmp(g->name, "forward") == 0 && !g->mod->serve.seqs) {
     bool ok = check_forward(g) && make_micro(into, g) && make_update(into, g) && make_eval(into, g);
     return ok && (!can_sample(g) || make_sample(into, g));
   }

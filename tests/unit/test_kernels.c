@@ -525,6 +525,45 @@ Test(kernels, scatter_add_and_rope) {
   check(&t, ALL);
 }
 
+/* ---- packed weights, with few and many rows from one compile */
+
+static Text packed(const char *dt, int panel) {
+  static const int ks[] = {13, 64, 4097}, ns[] = {5, 70};
+  Text t = begin("packed");
+  for (int i = 0; i < LEN(ks) * LEN(ns); i++) {
+    int k = ks[i / 2], n = ns[i % 2], rows = k > 1000 ? 18 : 70;
+    text_add(&t,
+             "region contract @linear.%d(%%x: %s[1, T<=%d, %d] data, %%w: %s[%d, %d] panels(1, %d) param, %%b: f32[%d] "
+             "param) {\n"
+             "  %%1 = contract %%x, %%w {rule=\"btk,nk->btn\"} : f32[1, T<=%d, %d]\n  %%2 = broadcast %%b {axes=[2]} : "
+             "f32[1, T<=%d, %d]\n"
+             "  %%3 = add %%1, %%2 : f32[1, T<=%d, %d]\n  return y=%%3\n}\n",
+             i, dt, rows, k, dt, n, k, panel, n, rows, n, rows, n, rows, n);
+  }
+  text_add(&t,
+           "region contract @heads(%%x: %s[1, T<=33, 24] data, %%w: %s[3, 20, 24] panels(2, %d) param) {\n"
+           "  %%1 = contract %%x, %%w {rule=\"btd,hed->bthe\"} : f32[1, T<=33, 3, 20]\n  return y=%%1\n}\n",
+           dt, dt, panel);
+  text_add(&t,
+           "region contract @merge(%%x: %s[1, T<=33, 3, 20] data, %%w: %s[24, 3, 20] panels(1, %d) param) {\n"
+           "  %%1 = contract %%x, %%w {rule=\"bthe,dhe->btd\"} : f32[1, T<=33, 24]\n  return y=%%1\n}\n",
+           dt, dt, panel);
+  text_add(&t,
+           "region contract @fixed(%%x: %s[9, 30] data, %%w: %s[50, 30] panels(1, %d) param) {\n"
+           "  %%1 = contract %%x, %%w {rule=\"mk,nk->mn\"} : f32[9, 50]\n  return y=%%1\n}\n",
+           dt, dt, panel);
+  return t;
+}
+
+Test(kernels, packed_weights) {
+  static const char *const dt[] = {"f32", "bf16"};
+  for (int i = 0; i < 2; i++) {
+    Text narrow = packed(dt[i], 16), wide = packed(dt[i], 32);
+    check(&narrow, ALL);
+    check(&wide, V3 | V4);
+  }
+}
+
 /* ---- symbolic extents: one compile, several sizes */
 
 Test(kernels, symbolic_extents) {
