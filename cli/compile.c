@@ -12,14 +12,13 @@ bool compile_options(Compile *c, const Args *a, const char *model_path) {
     cli_error("%s: which model? usage: ink %s %s", a->command->name, a->command->name, a->command->usage);
     return false;
   }
-  if (what && strcmp(what, "train")) {
-    cli_error(strcmp(what, "infer") ? "--for %s: it may be train"
-                                    : "--for %s: programs that serve a model are not there yet; --for train is",
-              what);
+  if (what && strcmp(what, "train") && strcmp(what, "infer")) {
+    cli_error("--for %s: it may be train or infer", what);
     return false;
   }
+  c->infer = what && !strcmp(what, "infer");
   if (!what && a->command->asks_for) {
-    cli_error("%s: what is the program for? give --for train", a->command->name);
+    cli_error("%s: what is the program for? give --for train or --for infer", a->command->name);
     return false;
   }
   c->train_path = args_get(a, "--train");
@@ -40,6 +39,15 @@ bool compile_options(Compile *c, const Args *a, const char *model_path) {
     }
     PUSH(c->arena, c->sets, c->nsets, c->cap_sets, set);
   }
+  const char *dtype = args_get(a, "--dtype");
+  if (dtype && strcmp(dtype, "f32") && strcmp(dtype, "bf16")) {
+    cli_error("--dtype %s: it may be f32 or bf16", dtype);
+    return false;
+  }
+  c->serve.dtype = dtype && !strcmp(dtype, "bf16") ? DT_bf16 : DT_f32;
+  if (!args_count(a, "--max-batch", 4096, 0, &c->serve.seqs) || !args_count(a, "--ctx", 1 << 24, 0, &c->serve.ctx) ||
+      !args_count(a, "--max-tokens", 1 << 16, 0, &c->serve.tokens))
+    return false;
   return args_count(a, "--batch", 1000000, 0, &c->batch) && args_count(a, "--seq", 10000000, 0, &c->time);
 }
 

@@ -6,14 +6,19 @@
 
 /* The options that every use of the pipeline takes, as rows of an option table. */
 #define COMPILE_OPTIONS                                                                                                \
-  {"--for", "train", false, "what the program is to do; only train is there yet"},                                     \
+  {"--for", "WHAT", false, "what the program is to do: train, or infer (generate, evaluate, serve)"},                  \
       {"--train", "TRAIN.yaml", false,                                                                                 \
        "training specification: optimizer, schedule, batches (default: built-in values)"},                             \
       {"--set", "KEY=VALUE", true, "change the model (dims.layers=2) or a training default (lr=1e-3)"},                \
       {"--target", "TARGET", false,                                                                                    \
        "cpu:native (default), cpu:x86-64-v3 (AVX2), cpu:x86-64-v4 (AVX-512), cpu:aarch64"},                            \
-      {"--batch", "N", false, "sequences computed at once (default: micro_batch of the training specification)"}, {    \
-    "--seq", "N", false, "sequence length (default: the training specification's, else the model's)"                   \
+      {"--batch", "N", false,                                                                                          \
+       "training: sequences computed at once (default: micro_batch of the training specification)"},                   \
+      {"--seq", "N", false, "training: sequence length (default: the training specification's, else the model's)"},    \
+      {"--dtype", "DTYPE", false, "inference: f32 (default), or bf16 for products and the cache"},                     \
+      {"--max-batch", "N", false, "inference: sequences at once (default 32)"},                                        \
+      {"--max-tokens", "N", false, "inference: tokens of a step, prompts' and decodes' (default 512)"}, {              \
+    "--ctx", "N", false, "inference: positions of a sequence (default: the model's ctx)"                               \
   }
 
 /* Where the pipeline goes as far as kernels. */

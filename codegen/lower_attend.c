@@ -1,7 +1,8 @@
 /* attend: attention forward without a T x S matrix: online softmax over key blocks (Milakov and Gimelshein 2018; Dao et al. 2022).
  * A unit is one head of one sequence. Its keys are packed transposed once, so that scores run along lanes; then tiles of
  * query rows walk the key blocks up to the diagonal. Rows past the end repeat the last row: the same values are stored
- * again. The order of every operation is fixed in docs/numerics.md. */
+ * again. With a window the walk begins at the block of the tile's first key; a row of the tile whose own keys begin one block
+ * later starts anew there. The order of every operation is fixed in docs/numerics.md. */
 #include "codegen/lower_attend.h"
 
 int attend_rows(const Target *t) {
@@ -18,6 +19,8 @@ bool attend_init(Attend *w, Lower *lo) {
   w->narrow = q.dt == DT_bf16;
   w->causal = node_attr(w->n, "causal")->i != 0;
   w->scale = node_attr(w->n, "scale")->num;
+  const Attr *window = node_attr(w->n, "window");
+  w->window = window && window->i < k.dim[1].n ? window->i : 0;
   w->E = q.dim[3].n;
   w->B = lower_extent(lo->k, q.dim[0]);
   w->T = lower_extent(lo->k, q.dim[1]);
@@ -37,6 +40,25 @@ KV attend_k(Attend *w, KV j) {
   Kernel *k = w->k;
   KV row = k_add(k, k_mul(k, k_add(k, k_mul(k, w->b, w->S), j), w->G), w->g);
   return k_mul(k, row, k_ic(k, w->E));
+}
+
+KV attend_first_key(Attend *w, KV i) {
+  Kernel *k = w->k;
+  return w->window ? k_i2(k, K_imax, k_ic(k, 0), k_sub(k, i, k_ic(k, w->window - 1))) : k_ic(k, 0);
+}
+
+Seen attend_seen(Attend *w, KV i, KV key0) {
+  Kernel *k = w->k;
+  KV end = w->causal ? k_min(k, k_add(k, i, k_ic(k, 1)), w->S) : w->S;
+  return (Seen){w->window ? k_sub(k, attend_first_key(w, i), key0) : 0, k_sub(k, end, key0)};
+}
+
+KV attend_keep(Attend *w, KV x, Seen seen, int j, double other) {
+  Kernel *k = w->k;
+  x = k_keep_n(k, x, k_sub(k, seen.to, k_ic(k, j)), other);
+  if (!w->window) return x;
+  KV before = k_keep_n(k, k_fc(k, 1, w->lanes), k_sub(k, seen.from, k_ic(k, j)), 0);
+  return k_f(k, K_select, before, k_fc(k, other, w->lanes), x);
 }
 
 int64_t attend_packed(const Attend *w, const Type *keys) {
@@ -149,26 +171,50 @@ void attend_zero(Attend *w, int buf, KV at) {
 
 typedef struct Forward {
   int q, kbuf, v, o, lse; /* buffers */
-  int KT, P, O, M, L, C;  /* scratch: packed keys; scores; per row: o, max, sum, correction */
+  int KT;                 /* scratch: packed keys */
+  RowState at;            /* of the tile */
   int Q;                  /* scratch: the tile's queries where they are bf16, else -1 */
   KV block, i0, last;     /* key block; first query row of the tile; last row of its run */
   KV row[TILE_ROWS];      /* row numbers, clamped */
 } Forward;
 
-void attend_softmax(Attend *w, const Softmax *f, KV r, KV valid) {
+RowState attend_state(Attend *w) {
+  Kernel *k = w->k;
+  return (RowState){.P = k_scratch(k, "P", DT_f32, TILE_ROWS * KEYS),
+                    .O = k_scratch(k, "O", DT_f32, TILE_ROWS * (w->E + 2 * w->lanes)),
+                    .M = k_scratch(k, "M", DT_f32, TILE_ROWS),
+                    .L = k_scratch(k, "L", DT_f32, TILE_ROWS),
+                    .C = k_scratch(k, "C", DT_f32, TILE_ROWS)};
+}
+
+void attend_start(Attend *w, const RowState *f, KV r) {
+  Kernel *k = w->k;
+  k_store(k, f->M, r, k_fc(k, -__builtin_inf(), 1));
+  k_store(k, f->L, r, k_fc(k, 0, 1));
+  attend_zero(w, f->O, k_mul(k, r, k_ic(k, w->E + w->lanes)));
+}
+
+void attend_softmax(Attend *w, const RowState *f, KV r, KV i, KV block) {
   Kernel *k = w->k;
   int lanes = w->lanes, nv = KEYS / lanes;
-  KV s[KEYS], p[KEYS], base = k_mul(k, r, k_ic(k, KEYS));
+  KV s[KEYS], p[KEYS], base = k_mul(k, r, k_ic(k, KEYS)), key0 = k_mul(k, block, k_ic(k, KEYS));
   KV scale = k_fc(k, w->scale, lanes);
+  Seen seen = attend_seen(w, i, key0);
+  if (w->window) { /* what the row took from blocks before its own first, all masked, is dropped */
+    KV mine = k_i2(k, K_idiv, attend_first_key(w, i), k_ic(k, KEYS));
+    k_if(k, k_i2(k, K_ilt, block, k_add(k, mine, k_ic(k, 1))));
+    attend_start(w, f, r);
+    k_end(k);
+  }
   for (int j = 0; j < nv; j++) {
     s[j] = k_f(k, K_fmul, k_load(k, f->P, k_add(k, base, k_ic(k, j * lanes)), lanes), scale, 0);
-    s[j] = k_keep_n(k, s[j], k_sub(k, valid, k_ic(k, j * lanes)), -__builtin_inf());
+    s[j] = attend_keep(w, s[j], seen, j * lanes, -__builtin_inf());
   }
   KV m = k_load(k, f->M, r, 1), m2 = lower_combine(k, lower_tree(k, s, nv, lanes, true), m, true);
   KV c = lower_math(k, "exp(a)", (KV[]){k_f(k, K_fsub, m, m2, 0)}, 1), wide = k_splat(k, m2, lanes);
   for (int j = 0; j < nv; j++) {
     p[j] = lower_math(k, "exp(a)", (KV[]){k_f(k, K_fsub, s[j], wide, 0)}, lanes);
-    p[j] = k_keep_n(k, p[j], k_sub(k, valid, k_ic(k, j * lanes)), 0); /* exp(-inf) unless m is -inf or NaN */
+    p[j] = attend_keep(w, p[j], seen, j * lanes, 0); /* exp(-inf) unless m is -inf or NaN */
     k_store(k, f->P, k_add(k, base, k_ic(k, j * lanes)), p[j]);
   }
   KV l = k_f(k, K_fmul, k_load(k, f->L, r, 1), c, 0);
@@ -177,41 +223,34 @@ void attend_softmax(Attend *w, const Softmax *f, KV r, KV valid) {
   k_store(k, f->C, r, c);
 }
 
-static void softmax_row(Attend *w, Forward *f, KV r) {
-  Kernel *k = w->k;
-  KV i = k_min(k, k_add(k, f->i0, r), f->last), key0 = k_mul(k, f->block, k_ic(k, KEYS));
-  KV end = w->causal ? k_min(k, k_add(k, i, k_ic(k, 1)), w->S) : w->S;
-  attend_softmax(w, &(Softmax){f->P, f->M, f->L, f->C}, r, k_sub(k, end, key0));
-}
-
 /* o = o * c, then the chain over the block's keys. */
 static void weigh_values(Attend *w, KV e0, int nv, KV count, void *ctx) {
   Forward *f = ctx;
   Kernel *k = w->k;
   KV acc[TILE_MAX], key0 = k_mul(k, f->block, k_ic(k, KEYS));
-  Tile t = {w->rows, nv, w->lanes, f->P, f->v, {0}, k_ic(k, 1), 0, k_mul(k, w->G, k_ic(k, w->E)), count};
+  Tile t = {w->rows, nv, w->lanes, f->at.P, f->v, {0}, k_ic(k, 1), 0, k_mul(k, w->G, k_ic(k, w->E)), count};
   t.b = k_add(k, attend_k(w, key0), e0);
   for (int r = 0; r < w->rows; r++) {
     t.a[r] = k_ic(k, r * KEYS);
-    KV c = k_splat(k, k_load(k, f->C, k_ic(k, r), 1), w->lanes);
+    KV c = k_splat(k, k_load(k, f->at.C, k_ic(k, r), 1), w->lanes);
     for (int v = 0; v < nv; v++) {
       KV at = k_add(k, e0, k_ic(k, r * (w->E + w->lanes) + v * w->lanes));
-      acc[r * nv + v] = k_f(k, K_fmul, k_load(k, f->O, at, w->lanes), c, 0);
+      acc[r * nv + v] = k_f(k, K_fmul, k_load(k, f->at.O, at, w->lanes), c, 0);
     }
   }
   tile_chain(k, &t, k_ic(k, 0), k_min(k, k_ic(k, KEYS), k_sub(k, w->S, key0)), 4, acc);
   for (int r = 0; r < w->rows; r++)
     for (int v = 0; v < nv; v++)
-      k_store(k, f->O, k_add(k, e0, k_ic(k, r * (w->E + w->lanes) + v * w->lanes)), acc[r * nv + v]);
+      k_store(k, f->at.O, k_add(k, e0, k_ic(k, r * (w->E + w->lanes) + v * w->lanes)), acc[r * nv + v]);
 }
 
 static void finish_columns(Attend *w, KV e0, int nv, KV count, void *ctx) {
   Forward *f = ctx;
   Kernel *k = w->k;
   for (int r = 0; r < w->rows; r++) {
-    KV l = k_splat(k, k_load(k, f->L, k_ic(k, r), 1), w->lanes);
+    KV l = k_splat(k, k_load(k, f->at.L, k_ic(k, r), 1), w->lanes);
     for (int v = 0; v < nv; v++) {
-      KV x = k_load(k, f->O, k_add(k, e0, k_ic(k, r * (w->E + w->lanes) + v * w->lanes)), w->lanes);
+      KV x = k_load(k, f->at.O, k_add(k, e0, k_ic(k, r * (w->E + w->lanes) + v * w->lanes)), w->lanes);
       KV at = k_add(k, k_add(k, attend_q(w, f->row[r]), e0), k_ic(k, v * w->lanes));
       x = lower_rounded(w->lo, w->n->res, k_f(k, K_fdiv, x, l, 0));
       if (count)
@@ -234,11 +273,7 @@ bool lower_attend(Lower *lo) {
                .lse = -1};
   for (int i = 0; i < lo->g->noutputs; i++) *(lo->g->outputs[i].val == w.n->res ? &f.o : &f.lse) = lo->out_buf[i];
   f.KT = k_scratch(k, "KT", DT_f32, attend_packed(&w, &keys));
-  f.P = k_scratch(k, "P", DT_f32, TILE_ROWS * KEYS);
-  f.O = k_scratch(k, "O", DT_f32, TILE_ROWS * (w.E + 2 * w.lanes));
-  f.M = k_scratch(k, "M", DT_f32, TILE_ROWS);
-  f.L = k_scratch(k, "L", DT_f32, TILE_ROWS);
-  f.C = k_scratch(k, "C", DT_f32, TILE_ROWS);
+  f.at = attend_state(&w);
   f.Q = attend_copy(&w, "Q", TILE_ROWS);
   KV from, to, one = k_ic(k, 1);
   lower_share(k, k_mul(k, w.B, w.H), 1, &from, &to);
@@ -259,23 +294,22 @@ bool lower_attend(Lower *lo) {
       attend_widen(&w, f.q, a_at[r], f.Q, k_ic(k, r));
       a_at[r] = attend_copy_row(&w, k_ic(k, r));
     }
-    k_store(k, f.M, k_ic(k, r), k_fc(k, -__builtin_inf(), 1));
-    k_store(k, f.L, k_ic(k, r), k_fc(k, 0, 1));
-    attend_zero(&w, f.O, k_ic(k, r * (w.E + w.lanes)));
+    attend_start(&w, &f.at, k_ic(k, r));
   }
   KV end = w.causal ? k_min(k, k_add(k, f.row[w.rows - 1], one), w.S) : w.S;
-  f.block = k_for(k, k_ic(k, 0), k_i2(k, K_idiv, k_add(k, end, k_ic(k, KEYS - 1)), k_ic(k, KEYS)), 1);
-  attend_scores(&w, w.narrow ? f.Q : f.q, a_at, f.KT, f.block, f.P, k_ic(k, 0));
+  KV begin = k_i2(k, K_idiv, attend_first_key(&w, f.row[0]), k_ic(k, KEYS));
+  f.block = k_for(k, begin, k_i2(k, K_idiv, k_add(k, end, k_ic(k, KEYS - 1)), k_ic(k, KEYS)), 1);
+  attend_scores(&w, w.narrow ? f.Q : f.q, a_at, f.KT, f.block, f.at.P, k_ic(k, 0));
   KV r = k_for(k, k_ic(k, 0), k_ic(k, w.rows), 1);
-  softmax_row(&w, &f, r);
+  attend_softmax(&w, &f.at, r, k_min(k, k_add(k, f.i0, r), f.last), f.block);
   k_end(k);
   attend_columns(&w, weigh_values, &f);
   k_end(k);
   if (f.o >= 0) attend_columns(&w, finish_columns, &f);
   for (int i = 0; i < w.rows && f.lse >= 0; i++) {
-    KV l = lower_math(k, "log(a)", (KV[]){k_load(k, f.L, k_ic(k, i), 1)}, 1);
+    KV l = lower_math(k, "log(a)", (KV[]){k_load(k, f.at.L, k_ic(k, i), 1)}, 1);
     KV at = k_add(k, k_mul(k, k_add(k, k_mul(k, w.b, w.H), w.h), w.T), f.row[i]);
-    k_store(k, f.lse, at, k_f(k, K_fadd, k_load(k, f.M, k_ic(k, i), 1), l, 0));
+    k_store(k, f.lse, at, k_f(k, K_fadd, k_load(k, f.at.M, k_ic(k, i), 1), l, 0));
   }
   k_end(k);
   if (w.causal) k_end(k);

@@ -11,6 +11,7 @@ typedef struct Attend {
   const Node *n;
   bool causal, narrow; /* narrow: bf16 */
   double scale;
+  int64_t window; /* row i sees keys i - window + 1 to i; 0: no window, or one that hides nothing */
   int lanes, rows;
   int64_t E;        /* head size, always known at build time */
   KV B, T, H, S, G; /* batch, queries, query heads, keys, key heads */
@@ -20,19 +21,30 @@ typedef struct Attend {
 bool attend_init(Attend *w, Lower *lo);
 KV attend_q(Attend *w, KV i);                             /* element index of row i of q, o, do, dq at [b, i, h, 0] */
 KV attend_k(Attend *w, KV j);                             /* of row j of k, v, dk, dv at [b, j, g, 0] */
+KV attend_first_key(Attend *w, KV i);                     /* that row i sees, not clamped to S */
 int64_t attend_packed(const Attend *w, const Type *keys); /* elements of a packed side */
+/* The keys of the block from key0 on that row i sees: [from, to), counted from key0, on either side perhaps outside. */
+typedef struct Seen {
+  KV from, to;
+} Seen;
+Seen attend_seen(Attend *w, KV i, KV key0);
+/* x, keys j and following of the block, with `other` in the lanes of those that are not seen. */
+KV attend_keep(Attend *w, KV x, Seen seen, int j, double other);
 /* Packs rows of k or v transposed: to[block][e][KEYS]; rows past the end repeat the last. */
 void attend_pack(Attend *w, int from, int to);
 /* out[r][0..KEYS) = chain over e of a[row r][e] * packed[block][e][.], for `rows` rows; a_at: their element indices. */
 void attend_scores(Attend *w, int a_buf, const KV *a_at, int packed, KV block, int out, KV out_at);
 /* For every run of columns of a head, wide ones first: body(e0, vectors, valid lanes or 0). */
 void attend_columns(Attend *w, void (*body)(Attend *w, KV e0, int nv, KV count, void *ctx), void *ctx);
-/* Row r of a tile after a key block: its scores in P[r][64] become probabilities, with the running maximum M, sum L, and correction
- * C. valid: how many keys of the block the row sees, at least 1 if it is its first. */
-typedef struct Softmax {
-  int P, M, L, C;
-} Softmax;
-void attend_softmax(Attend *w, const Softmax *f, KV r, KV valid);
+/* Rows of a tile on their way along the key blocks, in scratch: scores, then probabilities, P[r][64]; O[r] the sum of values so far;
+ * M, L, C [r]: maximum, sum, and the correction of O and L for the last block's maximum. */
+typedef struct RowState {
+  int P, O, M, L, C;
+} RowState;
+RowState attend_state(Attend *w);
+void attend_start(Attend *w, const RowState *f, KV r);
+/* Row r, which is query i, after the scores of a key block: probabilities, the running maximum and sum. */
+void attend_softmax(Attend *w, const RowState *f, KV r, KV i, KV block);
 int attend_rows(const Target *t);            /* of a tile: 64 rows make tiles of equal height */
 void attend_zero(Attend *w, int buf, KV at); /* E elements */
 /* Where q, k, v and o are bf16: what is read often or added up is a copy in f32. Scratch for so many rows of E elements (and a

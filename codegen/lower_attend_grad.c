@@ -1,7 +1,8 @@
 /* attend_grad: gradients of q, k, v with the probabilities recomputed from the row log-sum-exp (Dao et al. 2022, algorithm 4).
  * A unit is one key head of one sequence, with all query heads of its group: its dk and dv are one thread's. Blocks of
  * 64 queries by 64 keys; per pair P and dS go to scratch, then three tiled products advance dv, dk and dq, whose chains
- * continue through memory. Order: docs/numerics.md. */
+ * continue through memory. With a window a block of queries begins at the key block of its first one's first key. Order:
+ * docs/numerics.md. */
 #include "codegen/lower_attend.h"
 
 typedef struct Backward {
@@ -41,19 +42,18 @@ static void probabilities(Attend *w, Backward *f, KV r) {
   Kernel *k = w->k;
   int lanes = w->lanes;
   KV i = k_add(k, f->q0, r), base = k_mul(k, r, k_ic(k, KEYS)), scale = k_fc(k, w->scale, lanes);
-  KV end = w->causal ? k_min(k, k_add(k, i, k_ic(k, 1)), w->S) : w->S, valid = k_sub(k, end, f->key0);
+  Seen seen = attend_seen(w, i, f->key0);
   KV at = k_add(k, k_mul(k, k_add(k, k_mul(k, w->b, w->H), w->h), w->T), i);
   KV lse = k_splat(k, k_load(k, f->lse, at, 1), lanes), D = k_splat(k, k_load(k, f->D, r, 1), lanes);
   for (int j = 0; j < KEYS / lanes; j++) {
     KV p = k_add(k, base, k_ic(k, j * lanes));
     KV s = k_f(k, K_fmul, k_load(k, f->P, p, lanes), scale, 0);
-    s = k_keep_n(k, s, k_sub(k, valid, k_ic(k, j * lanes)), -__builtin_inf());
+    s = attend_keep(w, s, seen, j * lanes, -__builtin_inf());
     KV pr = lower_math(k, "exp(a)", (KV[]){k_f(k, K_fsub, s, lse, 0)}, lanes);
-    KV left = k_sub(k, valid, k_ic(k, j * lanes));
-    pr = k_keep_n(k, pr, left, 0);
+    pr = attend_keep(w, pr, seen, j * lanes, 0);
     KV ds = k_f(k, K_fmul, pr, k_f(k, K_fsub, k_load(k, f->S, p, lanes), D, 0), 0);
     k_store(k, f->P, p, pr);
-    k_store(k, f->S, p, k_keep_n(k, k_f(k, K_fmul, ds, scale, 0), left, 0));
+    k_store(k, f->S, p, attend_keep(w, k_f(k, K_fmul, ds, scale, 0), seen, j * lanes, 0));
   }
 }
 
@@ -188,7 +188,8 @@ bool lower_attend_grad(Lower *lo) {
   row_dot(&w, &f, i);
   k_end(k);
   KV end = w.causal ? k_min(k, f.qend, w.S) : w.S;
-  KV block = k_for(k, k_ic(k, 0), k_i2(k, K_idiv, k_add(k, end, k_ic(k, KEYS - 1)), k_ic(k, KEYS)), 1);
+  KV begin = k_i2(k, K_idiv, attend_first_key(&w, f.q0), k_ic(k, KEYS));
+  KV block = k_for(k, begin, k_i2(k, K_idiv, k_add(k, end, k_ic(k, KEYS - 1)), k_ic(k, KEYS)), 1);
   block_pair(&w, &f, block);
   k_end(k);
   if (w.narrow) round_queries(&w, &f);

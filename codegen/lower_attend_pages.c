@@ -9,12 +9,13 @@
 typedef struct Pages {
   Attend w; /* rows, lanes, E, narrow, scale; H, G; g: the group at work */
   int q, keys, values, positions, starts, table, out;
-  int P, O, M, L, C, Q; /* scratch: scores; per row: sum of values, max, sum, correction; queries in f32 where bf16 */
-  KV heads;             /* per group */
-  KV first, n;          /* of the sequence: its first token; rows = tokens * heads */
-  KV page, key0;        /* element of the page's head / (64 E); its first position */
-  KV row0;              /* the tile's first row */
-  KV end;               /* positions that the tile's last row sees */
+  RowState at;   /* of the tile */
+  int Q;         /* scratch: queries in f32 where they are bf16 */
+  KV heads;      /* per group */
+  KV first, n;   /* of the sequence: its first token; rows = tokens * heads */
+  KV page, key0; /* element of the page's head / (64 E); its first position */
+  KV row0;       /* the tile's first row */
+  KV end;        /* positions that the tile's last row sees */
 } Pages;
 
 /* Token and query head of row r of the tile; rows past the end repeat the last. */
@@ -25,6 +26,10 @@ static KV row_of(Pages *p, KV r) {
 
 static KV token_of(Pages *p, KV r) {
   return k_add(p->w.k, p->first, k_i2(p->w.k, K_idiv, row_of(p, r), p->heads));
+}
+
+static KV position_of(Pages *p, KV r) {
+  return k_load_i(p->w.k, p->positions, token_of(p, r));
 }
 
 static KV query_at(Pages *p, KV r) {
@@ -41,29 +46,29 @@ static void weigh(Attend *w, KV e0, int nv, KV count, void *ctx) {
   Pages *p = ctx;
   Kernel *k = w->k;
   KV acc[TILE_MAX];
-  Tile t = {w->rows, nv, w->lanes, p->P, p->values, {0}, k_ic(k, 1), 0, k_ic(k, w->E), count};
-  t.b = k_add(k, k_mul(k, p->page, k_ic(k, PAGE_KEYS * w->E)), e0);
+  Tile t = {w->rows, nv, w->lanes, p->at.P, p->values, {0}, k_ic(k, 1), 0, k_ic(k, w->E), count};
+  t.b = k_add(k, k_mul(k, p->page, k_ic(k, KEYS * w->E)), e0);
   for (int r = 0; r < w->rows; r++) {
-    t.a[r] = k_ic(k, r * PAGE_KEYS);
-    KV c = k_splat(k, k_load(k, p->C, k_ic(k, r), 1), w->lanes);
+    t.a[r] = k_ic(k, r * KEYS);
+    KV c = k_splat(k, k_load(k, p->at.C, k_ic(k, r), 1), w->lanes);
     for (int v = 0; v < nv; v++) {
       KV at = k_add(k, k_add(k, wide_row(p, k_ic(k, r)), e0), k_ic(k, v * w->lanes));
-      acc[r * nv + v] = k_f(k, K_fmul, k_load(k, p->O, at, w->lanes), c, 0);
+      acc[r * nv + v] = k_f(k, K_fmul, k_load(k, p->at.O, at, w->lanes), c, 0);
     }
   }
-  tile_chain(k, &t, k_ic(k, 0), k_min(k, k_ic(k, PAGE_KEYS), k_sub(k, p->end, p->key0)), 4, acc);
+  tile_chain(k, &t, k_ic(k, 0), k_min(k, k_ic(k, KEYS), k_sub(k, p->end, p->key0)), 4, acc);
   for (int r = 0; r < w->rows; r++)
     for (int v = 0; v < nv; v++)
-      k_store(k, p->O, k_add(k, k_add(k, wide_row(p, k_ic(k, r)), e0), k_ic(k, v * w->lanes)), acc[r * nv + v]);
+      k_store(k, p->at.O, k_add(k, k_add(k, wide_row(p, k_ic(k, r)), e0), k_ic(k, v * w->lanes)), acc[r * nv + v]);
 }
 
 static void finish(Attend *w, KV e0, int nv, KV count, void *ctx) {
   Pages *p = ctx;
   Kernel *k = w->k;
   KV r = k_for(k, k_ic(k, 0), k_min(k, k_ic(k, w->rows), k_sub(k, p->n, p->row0)), 1);
-  KV l = k_splat(k, k_load(k, p->L, r, 1), w->lanes);
+  KV l = k_splat(k, k_load(k, p->at.L, r, 1), w->lanes);
   for (int v = 0; v < nv; v++) {
-    KV e = k_add(k, e0, k_ic(k, v * w->lanes)), x = k_load(k, p->O, k_add(k, wide_row(p, r), e), w->lanes);
+    KV e = k_add(k, e0, k_ic(k, v * w->lanes)), x = k_load(k, p->at.O, k_add(k, wide_row(p, r), e), w->lanes);
     x = lower_rounded(w->lo, w->n->res, k_f(k, K_fdiv, x, l, 0));
     if (count)
       k_store_n(k, p->out, k_add(k, query_at(p, r), e), x, count);
@@ -85,18 +90,16 @@ static void tile(Pages *p, KV table_at) {
       attend_widen(w, p->q, a_at[i], p->Q, r);
       a_at[i] = attend_copy_row(w, r);
     }
-    k_store(k, p->M, r, k_fc(k, -__builtin_inf(), 1));
-    k_store(k, p->L, r, k_fc(k, 0, 1));
-    attend_zero(w, p->O, wide_row(p, r));
+    attend_start(w, &p->at, r);
   }
-  p->end = k_add(k, k_load_i(k, p->positions, token_of(p, k_ic(k, w->rows - 1))), one);
-  KV block = k_for(k, k_ic(k, 0), k_i2(k, K_idiv, k_add(k, p->end, k_ic(k, PAGE_KEYS - 1)), k_ic(k, PAGE_KEYS)), 1);
-  p->key0 = k_mul(k, block, k_ic(k, PAGE_KEYS));
+  p->end = k_add(k, position_of(p, k_ic(k, w->rows - 1)), one);
+  KV first = k_i2(k, K_idiv, attend_first_key(w, position_of(p, k_ic(k, 0))), k_ic(k, KEYS));
+  KV block = k_for(k, first, k_i2(k, K_idiv, k_add(k, p->end, k_ic(k, KEYS - 1)), k_ic(k, KEYS)), 1);
+  p->key0 = k_mul(k, block, k_ic(k, KEYS));
   p->page = k_add(k, k_mul(k, k_load_i(k, p->table, k_add(k, table_at, block)), w->G), w->g);
-  attend_scores(w, w->narrow ? p->Q : p->q, a_at, p->keys, p->page, p->P, k_ic(k, 0));
+  attend_scores(w, w->narrow ? p->Q : p->q, a_at, p->keys, p->page, p->at.P, k_ic(k, 0));
   KV r = k_for(k, k_ic(k, 0), k_ic(k, w->rows), 1);
-  KV seen = k_add(k, k_load_i(k, p->positions, token_of(p, r)), one);
-  attend_softmax(w, &(Softmax){p->P, p->M, p->L, p->C}, r, k_sub(k, seen, p->key0));
+  attend_softmax(w, &p->at, r, position_of(p, r), block);
   k_end(k);
   attend_columns(w, weigh, p);
   k_end(k);
@@ -126,19 +129,18 @@ bool lower_attend_pages(Lower *lo) {
              .table = lo->in_buf[n->args[5]],
              .out = lo->out_buf[0]};
   Attend *w = &p.w;
-  *w = (Attend){.lo = lo, .k = k, .n = n, .lanes = lo->t->lanes, .E = q.dim[3].n};
+  *w = (Attend){.lo = lo, .k = k, .n = n, .lanes = lo->t->lanes, .E = q.dim[3].n, .causal = true};
   w->narrow = q.dt == DT_bf16;
   w->scale = node_attr(n, "scale")->num;
   w->H = lower_extent(k, q.dim[2]);
   w->G = lower_extent(k, keys.dim[1]);
+  const Attr *window = node_attr(n, "window");
+  w->window = window ? window->i : 0;
+  w->S = k_ic(k, MAX_EXTENT); /* what a row sees ends with itself */
   p.heads = k_i2(k, K_idiv, w->H, w->G);
   int height[5], nheights = heights(attend_rows(lo->t), height);
   w->rows = height[nheights - 1];
-  p.P = k_scratch(k, "P", DT_f32, TILE_ROWS * PAGE_KEYS);
-  p.O = k_scratch(k, "O", DT_f32, TILE_ROWS * (w->E + 2 * w->lanes));
-  p.M = k_scratch(k, "M", DT_f32, TILE_ROWS);
-  p.L = k_scratch(k, "L", DT_f32, TILE_ROWS);
-  p.C = k_scratch(k, "C", DT_f32, TILE_ROWS);
+  p.at = attend_state(w);
   p.Q = attend_copy(w, "Q", TILE_ROWS);
   KV S = lower_extent(k, table.dim[0]), W = lower_extent(k, table.dim[1]), threads = k_op0(k, K_threads);
   KV s = k_for(k, k_ic(k, 0), S, 1);

@@ -342,7 +342,7 @@ static Value run_attend(Builder *b, Frame *f, const Ast *e, Value *arg) {
   Val v[3] = {tensor_arg(b, f, e, arg, 0), tensor_arg(b, f, e, arg, 1), tensor_arg(b, f, e, arg, 2)};
   if (!v[0] || !v[1] || !v[2]) return bad;
   Type t = val_type(b->g, v[0]);
-  int64_t causal = 0;
+  int64_t causal = 0, window = 0;
   if (t.rank != 4)
     return build_error(b, f, e, "q has shape %s; expected [batch, time, heads, extent]", build_shape_text(b->arena, t));
   if (arg[3].kind != V_ABSENT && !int_value(b, f, e, arg[3], "causal", 0, 1, &causal)) return bad;
@@ -351,8 +351,9 @@ static Value run_attend(Builder *b, Frame *f, const Ast *e, Value *arg) {
     scale = arg[4].num;
   else if (arg[4].kind != V_ABSENT)
     return build_error(b, f, e, "scale is a number");
-  Attr a[] = {attr_int("causal", causal), attr_num("scale", scale)};
-  return add_op(b, f, e, OP_attend, v, 3, a, 2, NULL);
+  if (arg[5].kind != V_ABSENT && !int_value(b, f, e, arg[5], "window", 0, MAX_EXTENT, &window)) return bad;
+  Attr a[] = {attr_int("causal", causal), attr_num("scale", scale), attr_int("window", window)};
+  return add_op(b, f, e, OP_attend, v, 3, a, window ? 3 : 2, NULL);
 }
 
 const Builtin builtin_table[] = {
@@ -386,9 +387,10 @@ const Builtin builtin_table[] = {
      "... by default"},
     {"attend",
      3,
-     {"q", "k", "v", "causal", "scale"},
+     {"q", "k", "v", "causal", "scale", "window"},
      run_attend,
-     "attention of q[b, t, heads, e] over k and v[b, s, groups, e]; causal 0 or 1; scale 1/sqrt(e) by default"},
+     "attention of q[b, t, heads, e] over k and v[b, s, groups, e]; causal 0 or 1; scale 1/sqrt(e) by default; window: "
+     "how many keys, its own the last, a query sees (0: all)"},
 };
 const int builtin_count = LEN(builtin_table);
 

@@ -65,12 +65,14 @@ double node_bytes(const Graph *g, const Node *n) {
   return sum;
 }
 
-/* Of the pairs of query and key, the part that a causal mask leaves. */
+/* Of the pairs of query and key, the part that a causal mask and a window leave. */
 static double attended(const Graph *g, const Node *n) {
   if ((n->op != OP_attend && n->op != OP_attend_grad) || !node_attr(n, "causal")->i) return 1;
   double t = (double)g->types[n->args[0]].dim[1].n, s = (double)g->types[n->args[1]].dim[1].n;
-  double full = t < s ? t : s; /* rows that see fewer than all keys */
-  return t * s > 0 ? (full * (full + 1) / 2 + (t - full) * s) / (t * s) : 1;
+  const Attr *window = node_attr(n, "window");
+  double most = window && window->i && (double)window->i < s ? (double)window->i : s; /* keys that a row sees */
+  double less = t < most ? t : most; /* rows that see 1, 2, ... of them */
+  return t * s > 0 ? (less * (less + 1) / 2 + (t - less) * most) / (t * s) : 1;
 }
 
 double region_flops(const Graph *g) {

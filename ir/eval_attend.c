@@ -14,12 +14,30 @@ typedef struct Shape {
   int64_t b, t, s, h, g, e;
   bool causal;
   double scale;
+  int64_t window; /* query i sees keys i - window + 1 to i; 0: no window */
 } Shape;
 
 static Shape shape_of(const Eval *e) {
   const Dim *q = e->arg[0].type.dim, *k = e->arg[1].type.dim;
-  return (Shape){
-      q[0].n, q[1].n, k[1].n, q[2].n, k[2].n, q[3].n, node_attr(e->n, "causal")->i != 0, node_attr(e->n, "scale")->num};
+  const Attr *window = node_attr(e->n, "window");
+  return (Shape){.b = q[0].n,
+                 .t = q[1].n,
+                 .s = k[1].n,
+                 .h = q[2].n,
+                 .g = k[2].n,
+                 .e = q[3].n,
+                 .causal = node_attr(e->n, "causal")->i != 0,
+                 .scale = node_attr(e->n, "scale")->num,
+                 .window = window ? window->i : 0};
+}
+
+/* The first key that query i sees. */
+static int64_t first_key(const Shape *z, int64_t i) {
+  return z->window && i >= z->window ? i - z->window + 1 : 0;
+}
+
+static bool masked(const Shape *z, int64_t i, int64_t j) {
+  return j >= z->s || (z->causal && j > i) || j < first_key(z, i);
 }
 
 /* First element of row (b, i, head) of a [b, t, h, e] tensor. */
@@ -87,7 +105,7 @@ static void scores(const Shape *z, const float *q, const float *k, int64_t i, in
   dots(q, k, z->g * z->e, keys, z->e, true, s);
   for (int j = 0; j < KEYS; j++) {
     s[j] = s[j] * scale;
-    if (j >= keys || (z->causal && j0 + j > i)) s[j] = -INFINITY;
+    if (masked(z, i, j0 + j)) s[j] = -INFINITY;
   }
 }
 
@@ -95,7 +113,7 @@ static void attend_row(const Shape *z, const float *q, const float *k, const flo
                        float *lse) {
   float m = -INFINITY, l = 0;
   for (int64_t e = 0; e < z->e; e++) o[e] = 0;
-  for (int64_t j0 = 0; j0 < z->s && !(z->causal && j0 > i); j0 += KEYS) {
+  for (int64_t j0 = first_key(z, i) / KEYS * KEYS; j0 < z->s && !(z->causal && j0 > i); j0 += KEYS) {
     int keys = z->s - j0 < KEYS ? (int)(z->s - j0) : KEYS;
     int64_t at = j0 * z->g * z->e;
     float s[KEYS], x[KEYS], p[KEYS], c;
@@ -105,7 +123,7 @@ static void attend_row(const Shape *z, const float *q, const float *k, const flo
     for (int j = 0; j < KEYS; j++) x[j] = s[j] - next;
     apply("exp(a)", x, KEYS, p);
     for (int j = 0; j < KEYS; j++)
-      if (j >= keys || (z->causal && j0 + j > i)) p[j] = 0;
+      if (masked(z, i, j0 + j)) p[j] = 0;
     l = l * c;
     l = l + tree_sum(p);
     for (int64_t e = 0; e < z->e; e++) o[e] = o[e] * c;
@@ -139,7 +157,7 @@ static void grad_row(const Shape *z, const float *q, const float *k, const float
     float t = dp[j] - D;
     t = p[j] * t;
     ds[j] = t * scale;
-    if (j >= keys || (z->causal && j0 + j > i)) p[j] = ds[j] = 0;
+    if (masked(z, i, j0 + j)) p[j] = ds[j] = 0;
   }
 }
 
@@ -160,8 +178,9 @@ static bool grad_exact(Eval *ev, const Shape *z) {
         }
         D[i] = tree_sum(lane);
       }
-      for (int64_t i = 0; i < z->t; i++)
-        for (int64_t j0 = 0; j0 < z->s && !(z->causal && j0 > i); j0 += KEYS) {
+      for (int64_t i = 0; i < z->t; i++) /* the keys of a block of 64 queries begin where those of its first do */
+        for (int64_t j0 = first_key(z, i / KEYS * KEYS) / KEYS * KEYS; j0 < z->s && !(z->causal && j0 > i);
+             j0 += KEYS) {
           int keys = z->s - j0 < KEYS ? (int)(z->s - j0) : KEYS;
           int64_t at = row(b, i, h, z->t, z->h, z->e), kv = row(b, j0, h / (z->h / z->g), z->s, z->g, z->e);
           float p[KEYS], ds[KEYS];
@@ -182,16 +201,16 @@ static bool grad_exact(Eval *ev, const Shape *z) {
 
 /* Softmax weights of one query row into p[s]; returns the log-sum-exp. */
 static double weights(const Shape *z, const double *q, const double *k, int64_t i, double *p) {
-  int64_t n = z->causal && i + 1 < z->s ? i + 1 : z->s;
+  int64_t from = first_key(z, i), n = z->causal && i + 1 < z->s ? i + 1 : z->s;
   double max = -INFINITY, sum = 0;
-  for (int64_t j = 0; j < n; j++) {
+  for (int64_t j = from; j < n; j++) {
     double dot = 0;
     for (int64_t e = 0; e < z->e; e++) dot += q[e] * k[j * z->g * z->e + e];
     p[j] = dot * z->scale;
     max = fmax(max, p[j]);
   }
-  for (int64_t j = 0; j < n; j++) sum += p[j] = exp(p[j] - max);
-  for (int64_t j = 0; j < z->s; j++) p[j] = j < n ? p[j] / sum : 0;
+  for (int64_t j = from; j < n; j++) sum += p[j] = exp(p[j] - max);
+  for (int64_t j = 0; j < z->s; j++) p[j] = j >= from && j < n ? p[j] / sum : 0;
   return max + log(sum);
 }
 
@@ -300,7 +319,8 @@ static void paged_row(Eval *e, Shape z, int64_t i, int64_t head, int64_t n, cons
 bool eval_attend_pages(Eval *e) {
   const Dim *q = e->arg[0].type.dim, *p = e->arg[1].type.dim, *table = e->arg[5].type.dim;
   const int32_t *position = e->arg[3].data, *start = e->arg[4].data, *pages = e->arg[5].data;
-  Shape z = {1, q[1].n, 0, q[2].n, p[1].n, q[3].n, true, node_attr(e->n, "scale")->num};
+  const Attr *window = node_attr(e->n, "window");
+  Shape z = {1, q[1].n, 0, q[2].n, p[1].n, q[3].n, true, node_attr(e->n, "scale")->num, window ? window->i : 0};
   Arena *a = arena_new();
   Type whole = type_make(DT_f32, 3, (int64_t[]){table[1].n * KEYS, z.g, z.e});
   Tensor k = tensor_new(a, whole, e->mode), v = tensor_new(a, whole, e->mode);

@@ -341,6 +341,15 @@ bool infer_rope(Infer *f) {
   return whole(f, 0, 3) && one(f, *x);
 }
 
+/* A window belongs to a causal mask, and to as many queries as keys: every query sees at least the key of its place. */
+static bool need_window(Infer *f) {
+  const Attr *w = infer_attr(f, "window");
+  if (!w || w->i == 0) return true;
+  if (w->i < 0) return infer_fail(f, "window must not be negative, it is %lld", (long long)w->i);
+  if (!infer_attr(f, "causal")->i) return infer_fail(f, "a window needs causal 1");
+  return same_dims(f, 0, 1, 1, 1);
+}
+
 /* q[b, t, h, e], k and v[b, s, g, e] with h a multiple of g. */
 static bool attend_operands(Infer *f) {
   for (int i = 0; i < 3; i++)
@@ -349,7 +358,7 @@ static bool attend_operands(Infer *f) {
   if (!same_dims(f, 0, 0, 1, 0) || !same_dims(f, 0, 3, 1, 3)) return false;
   for (int i = 0; i < 4; i++)
     if (!same_dims(f, 1, i, 2, i)) return false;
-  if (!whole(f, 0, 1) || !whole(f, 1, 1) || !whole(f, 0, 3)) return false;
+  if (!whole(f, 0, 1) || !whole(f, 1, 1) || !whole(f, 0, 3) || !need_window(f)) return false;
   Dim h = f->t[0].dim[2], g = f->t[1].dim[2];
   if (h.sym || g.sym || g.n < 1 || h.n % g.n != 0)
     return infer_fail(f, "%s query heads are not a multiple of %s key heads", dim_text(f->g, h), dim_text(f->g, g));

@@ -5,7 +5,7 @@
  * the index of a LIST are resolved once, at start, into tables shared by all; a step that has some which do is resolved
  * per thread when it runs.
  *
- * What must hold: one block for DATA, PARAM and STATE buffers, one for TEMP (the arena), both zeroed at start; scratch is
+ * What must hold: one block for DATA, PARAM and STATE buffers (but those that the caller gave), one for TEMP (the arena), both zeroed at start; scratch is
  * private to a thread. Lanes: the table's order of steps satisfies every wait (checked by program_open), so one
  * process without communication runs the steps in that order. */
 #include "runtime/check_nan.h"
@@ -32,6 +32,7 @@ struct Engine {
   unsigned char *persistent, *arena, *scratch;
   size_t persistent_bytes, arena_bytes, scratch_bytes; /* mapped */
   size_t scratch_stride;
+  void **given;        /* by buffer: where it lies, if not here; NULL: all do */
   int64_t *symbols;    /* values, by symbol */
   void **addresses;    /* by argument, index 0 */
   int64_t *values;     /* by integer, index 0 */
@@ -77,6 +78,7 @@ static bool take_memory(Engine *e, int threads, Report *err) {
 
 void *engine_buffer(Engine *e, int buffer) {
   const ProgramBuffer *b = &e->p->buffers[buffer];
+  if (e->given && e->given[buffer]) return e->given[buffer];
   switch ((BufferKind)b->kind) {
   case BUF_TEMP: return e->arena + b->offset;
   case BUF_CONST: return (void *)(e->p->blob + b->offset);
@@ -98,10 +100,14 @@ static char *arg_address(Engine *e, const ProgramArg *a, int64_t index) {
   return (char *)engine_buffer(e, (int)a->buffer) + a->offset + a->stride * index;
 }
 
+static void resolve_ints(Engine *e) {
+  for (int i = 0; i < e->p->nints; i++) e->values[i] = int_value(e, &e->p->ints[i], 0);
+}
+
 static void resolve(Engine *e) {
   const Program *p = e->p;
   for (int i = 0; i < p->nargs; i++) e->addresses[i] = arg_address(e, &p->args[i], 0);
-  for (int i = 0; i < p->nints; i++) e->values[i] = int_value(e, &p->ints[i], 0);
+  resolve_ints(e);
   for (int i = 0; i < p->nsteps; i++) {
     const ProgramStep *s = &p->steps[i];
     e->vary[i] = 0;
@@ -111,7 +117,20 @@ static void resolve(Engine *e) {
   }
 }
 
+static bool all_given(const Program *p, void *const *given, Report *err) {
+  if (program_list(p, "serve") < 0) return true;
+  for (int i = 0; i < p->nbuffers; i++)
+    if ((p->buffers[i].kind == BUF_PARAM || p->buffers[i].kind == BUF_STATE) && !(given && given[i]))
+      return report_add(err, "the program serves, but nothing holds its '%s'", program_string(p, p->buffers[i].name));
+  return true;
+}
+
 Engine *engine_new(const Program *p, int threads, Report *err) {
+  return engine_new_given(p, threads, NULL, err);
+}
+
+Engine *engine_new_given(const Program *p, int threads, void *const *given, Report *err) {
+  if (!all_given(p, given, err)) return NULL;
   if (!machine_has(program_string(p, p->h->cpu_features), err)) return NULL;
   Engine *e = calloc(1, sizeof(Engine));
   if (!e) {
@@ -127,6 +146,7 @@ Engine *engine_new(const Program *p, int threads, Report *err) {
   }
   e->pool = pool_new(threads, err);
   e->symbols = calloc((size_t)p->nsymbols + 1, sizeof(int64_t));
+  e->given = calloc((size_t)p->nbuffers + 1, sizeof(void *));
   e->addresses = calloc((size_t)p->nargs + 1, sizeof(void *));
   e->values = calloc((size_t)p->nints + 1, sizeof(int64_t));
   e->vary = calloc((size_t)p->nsteps + 1, 1);
@@ -135,7 +155,8 @@ Engine *engine_new(const Program *p, int threads, Report *err) {
     engine_free(e);
     return NULL;
   }
-  bool ok = e->symbols && e->addresses && e->values && e->vary && e->lanes;
+  if (given && e->given) memcpy(e->given, given, (size_t)p->nbuffers * sizeof(void *));
+  bool ok = e->symbols && e->given && e->addresses && e->values && e->vary && e->lanes;
   for (int t = 0; ok && t < threads; t++) {
     Lane *l = &e->lanes[t];
     l->buf = calloc(most_args, sizeof(void *));
@@ -161,7 +182,7 @@ void engine_free(Engine *e) {
   if (e->persistent) munmap(e->persistent, e->persistent_bytes);
   if (e->arena) munmap(e->arena, e->arena_bytes);
   if (e->scratch) munmap(e->scratch, e->scratch_bytes);
-  free(e->symbols), free(e->addresses), free(e->values), free(e->vary), free(e->lanes);
+  free(e->symbols), free(e->given), free(e->addresses), free(e->values), free(e->vary), free(e->lanes);
   free(e);
 }
 
@@ -177,7 +198,7 @@ bool engine_set_symbol(Engine *e, const char *name, int64_t value) {
     if (!strcmp(program_string(e->p, e->p->symbols[i].name), name)) {
       if (value < 0 || value > e->p->symbols[i].bound) return false;
       e->symbols[i] = value;
-      resolve(e);
+      resolve_ints(e);
       return true;
     }
   return false;

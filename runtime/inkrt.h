@@ -14,6 +14,9 @@ struct Profile;
 
 /* Checks CPU features and memory, takes the memory (zeroed), starts the threads. NULL after errors. */
 Engine *engine_new(const Program *p, int threads, Report *err);
+/* The same with buffers in memory of the caller: given[buffer] is one's address, NULL for the engine's own. A program that serves
+ * has its parameters and states there, all of them. The array is copied, the memory must outlive the engine. */
+Engine *engine_new_given(const Program *p, int threads, void *const *given, Report *err);
 void engine_free(Engine *e);
 
 const Program *engine_program(const Engine *e);

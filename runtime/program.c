@@ -62,12 +62,15 @@ static bool string_ok(const Program *p, uint32_t at) {
 }
 
 static bool check_buffers(const Program *p, Report *err) {
+  bool serves = program_list(p, "serve") >= 0;
   for (int i = 0; i < p->nbuffers; i++) {
     const ProgramBuffer *b = &p->buffers[i];
     if (!string_ok(p, b->name) || !string_ok(p, b->source) || b->rank > PROGRAM_RANK)
       return report_add(err, "broken program: buffer %d", i);
     const char *name = program_string(p, b->name);
+    bool apart = serves && (b->kind == BUF_PARAM || b->kind == BUF_STATE); /* whoever runs it has them */
     uint64_t limit = b->kind == BUF_CONST  ? p->h->bytes
+                     : apart               ? UINT64_C(1) << 46
                      : b->kind == BUF_TEMP ? p->h->arena_bytes
                                            : p->h->persistent_bytes;
     if (b->kind > BUF_CONST || !dtype_size(b->dtype) || b->offset > limit || b->bytes > limit - b->offset)
@@ -76,6 +79,8 @@ static bool check_buffers(const Program *p, Report *err) {
     for (int k = 0; k < b->rank; k++)
       if (b->dim[k] < 0 || __builtin_mul_overflow(bytes, (uint64_t)b->dim[k], &bytes))
         return report_add(err, "broken program: the shape of buffer '%s'", name);
+    if (b->panel && (b->panel > 256 || b->split >= b->rank || !b->split))
+      return report_add(err, "broken program: the panels of buffer '%s'", name);
     if (bytes > b->bytes) return report_add(err, "broken program: buffer '%s' is smaller than its shape", name);
   }
   return true;
@@ -194,6 +199,8 @@ bool program_open(Program *p, const unsigned char *blob, const KernelFn *kernels
   for (int i = 0; i < p->nfiles; i++)
     if (!string_ok(p, p->files[i].name) || !string_ok(p, p->files[i].text))
       return report_add(err, "broken program: file %d", i);
+  for (int i = 0; i < p->nlists; i++)
+    if (!string_ok(p, p->lists[i].name)) return report_add(err, "broken program: list %d", i);
   if (!check_buffers(p, err) || !check_steps(p, err)) return false;
   for (int i = 0; i < p->nlists; i++)
     if (!depth_ok(p, i, 0)) return report_add(err, "broken program: its lists run each other too deeply");

@@ -7,7 +7,8 @@
  * NUL-terminated. Little endian, native struct layout of the target.
  *
  * Buffers live in four places: DATA, PARAM and STATE buffers one beside the other in memory that persists; TEMP buffers
- * at planned offsets in one arena (they overlap in time); CONST buffers inside the blob.
+ * at planned offsets in one arena (they overlap in time); CONST buffers inside the blob. Of a program that serves, PARAM and STATE
+ * buffers lie with whoever runs it: weights in a file that is mapped, pages of the cache, as many as it has room for.
  *
  * Packed parameters: the first `split` axes are N, the others K, and memory is [ceil(N / panel)][K][panel] of f32, or
  * [ceil(N / panel)][ceil(K / 2)][panel][2] of bf16: the panels that contractions read. What lies past N or K is 0; `bytes` counts it.

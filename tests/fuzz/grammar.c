@@ -363,7 +363,8 @@ static void attention(Gen *g, Ty t, int depth, Text *out) {
   expr(g, kv, depth, out);
   text_add(out, ", ");
   expr(g, kv, depth, out);
-  text_add(out, "%s%s)", chance(g, 2) ? ", causal: 1" : "", chance(g, 4) ? ", scale: 0.5" : "");
+  text_add(out, "%s%s%s)", chance(g, 2) ? ", causal: 1" : "", chance(g, 4) ? ", scale: 0.5" : "",
+           chance(g, 4) ? ", window: 3" : "");
 }
 
 static void expr(Gen *g, Ty t, int depth, Text *out) {

@@ -445,11 +445,13 @@ static Val attention(Gen *x, bool grad) {
   int g = 1 + below(x, 3), h = g * (1 + below(x, 3)), e = 1 + below(x, chance(x, 20) ? 80 : 12);
   Val q = heads(x, b, t, h, e), k = heads(x, b, s, g, e), v = heads(x, b, s, g, e);
   if (!q || !k || !v || (double)(b.n * t.n) * (double)(s.n * h * e) > WORK) return 0;
-  Attr at[] = {attr_int("causal", t.n <= s.n && below(x, 2)), attr_num("scale", 1 / sqrt(e))};
-  Val o = add(x, OP_attend, (Val[]){q, k, v}, 3, at, 2, NULL);
+  Attr at[] = {attr_int("causal", t.n <= s.n && below(x, 2)), attr_num("scale", 1 / sqrt(e)),
+               attr_int("window", 1 + below(x, (int)t.n + 1))};
+  int nattrs = at[0].i && dim_eq(t, s) && chance(x, 40) ? 3 : 2;
+  Val o = add(x, OP_attend, (Val[]){q, k, v}, 3, at, nattrs, NULL);
   if (!o || !grad) return o;
   Val args[] = {q, k, v, o, o + 1, value_of(x, val_type(x->g, q))};
-  return add(x, OP_attend_grad, args, 6, at, 2, NULL);
+  return add(x, OP_attend_grad, args, 6, at, nattrs, NULL);
 }
 
 static Val make_attend(Gen *x) {

@@ -162,23 +162,27 @@ Test(autodiff, cross_entropy_with_ignored_rows) {
              "  %12 = sum %11 {axes=[0, 1]} : f32\n  return loss=%12\n}\n");
 }
 
-static void check_attention(int heads, int kv, int keys, int causal, const char *style) {
-  check_text(arena_printf(a,
-                          "module \"m\"\ngraph @attention(%%q: f32[2, 3, %d, 4] param, %%k: f32[2, %d, %d, 4] param,"
-                          " %%v: f32[2, %d, %d, 4] param, %%cos: f32[5, 2] data, %%sin: f32[5, 2] data,"
-                          " %%pos: i32[3] data, %%w: f32[2, 3, %d, 4] data) {\n"
-                          "  %%1 = rope %%q, %%cos, %%sin, %%pos {style=\"%s\"} : f32[2, 3, %d, 4]\n"
-                          "  %%2, %%3 = attend %%1, %%k, %%v {causal=%d, scale=0.5} : f32[2, 3, %d, 4], f32[2, %d, 3]\n"
-                          "  %%4 = rope %%2, %%cos, %%sin, %%pos {style=\"%s\", inverse=1} : f32[2, 3, %d, 4]\n"
-                          "  %%5 = mul %%4, %%w : f32[2, 3, %d, 4]\n  %%6 = sum %%5 {axes=[0, 1, 2, 3]} : f32\n"
-                          "  return loss=%%6\n}\n",
-                          heads, keys, kv, keys, kv, heads, style, heads, causal, heads, heads, style, heads, heads));
+static void check_attention(int heads, int kv, int keys, int causal, int window, const char *style) {
+  check_text(
+      arena_printf(a,
+                   "module \"m\"\ngraph @attention(%%q: f32[2, 3, %d, 4] param, %%k: f32[2, %d, %d, 4] param,"
+                   " %%v: f32[2, %d, %d, 4] param, %%cos: f32[5, 2] data, %%sin: f32[5, 2] data,"
+                   " %%pos: i32[3] data, %%w: f32[2, 3, %d, 4] data) {\n"
+                   "  %%1 = rope %%q, %%cos, %%sin, %%pos {style=\"%s\"} : f32[2, 3, %d, 4]\n"
+                   "  %%2, %%3 = attend %%1, %%k, %%v {causal=%d, scale=0.5%s} : f32[2, 3, %d, 4], f32[2, %d, 3]\n"
+                   "  %%4 = rope %%2, %%cos, %%sin, %%pos {style=\"%s\", inverse=1} : f32[2, 3, %d, 4]\n"
+                   "  %%5 = mul %%4, %%w : f32[2, 3, %d, 4]\n  %%6 = sum %%5 {axes=[0, 1, 2, 3]} : f32\n"
+                   "  return loss=%%6\n}\n",
+                   heads, keys, kv, keys, kv, heads, style, heads, causal,
+                   window ? arena_printf(a, ", window=%d", window) : "", heads, heads, style, heads, heads));
 }
 
 Test(autodiff, attention_with_grouped_heads_and_rope) {
-  check_attention(4, 2, 3, 1, "half");
-  check_attention(2, 2, 3, 1, "pairs");
-  check_attention(3, 1, 5, 0, "half");
+  check_attention(4, 2, 3, 1, 0, "half");
+  check_attention(2, 2, 3, 1, 0, "pairs");
+  check_attention(3, 1, 5, 0, 0, "half");
+  check_attention(4, 2, 3, 1, 2, "half");
+  check_attention(2, 1, 3, 1, 1, "half");
 }
 
 static void refused(const char *text, const char *what) {

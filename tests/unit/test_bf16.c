@@ -156,27 +156,36 @@ Test(bf16, attention) {
   static const char text[] =
       "region attend @$kattend.$i(%q: bf16[$B, $T, $H, $E] data, %k: bf16[$B, $S, $G, $E] data,\n"
       "  %v: bf16[$B, $S, $G, $E] data) {\n"
-      "  %o, %l = attend %q, %k, %v {causal=$c, scale=0.3} : bf16[$B, $T, $H, $E], f32[$B, $H, $T]\n"
+      "  %o, %l = attend %q, %k, %v {causal=$c, scale=0.3, window=$w} : bf16[$B, $T, $H, $E], f32[$B, $H, $T]\n"
       "  return o=%o, l=%l\n}\n"
       "region attend_grad @$kgrad.$i(%q: bf16[$B, $T, $H, $E] data, %k: bf16[$B, $S, $G, $E] data,\n"
       "  %v: bf16[$B, $S, $G, $E] data, %o: bf16[$B, $T, $H, $E] data, %l: f32[$B, $H, $T] data,\n"
       "  %do: bf16[$B, $T, $H, $E] data) {\n"
-      "  %dq, %dk, %dv = attend_grad %q, %k, %v, %o, %l, %do {causal=$c, scale=0.3} : bf16[$B, $T, $H, $E], "
+      "  %dq, %dk, %dv = attend_grad %q, %k, %v, %o, %l, %do {causal=$c, scale=0.3, window=$w} : bf16[$B, $T, $H, $E], "
       "bf16[$B, $S, $G, $E], bf16[$B, $S, $G, $E]\n  return dq=%dq, dk=%dk, dv=%dv\n}\n";
   static const struct {
     int b, t, s, h, g, e, causal;
     const char *kind;
+    int window;
   } size[] = {
-      {1, 65, 65, 3, 1, 48, 1, ""}, {2, 130, 130, 2, 2, 8, 1, "rare."}, {1, 40, 150, 2, 2, 20, 0, ""},
-      {1, 7, 200, 1, 1, 3, 0, ""},  {1, 1, 1, 1, 1, 8, 1, ""},          {2, 64, 64, 2, 2, 64, 0, "rare."},
-      {1, 67, 67, 2, 1, 33, 1, ""},
+      {1, 65, 65, 3, 1, 48, 1, "", 0},
+      {2, 130, 130, 2, 2, 8, 1, "rare.", 0},
+      {1, 40, 150, 2, 2, 20, 0, "", 0},
+      {1, 7, 200, 1, 1, 3, 0, "", 0},
+      {1, 1, 1, 1, 1, 8, 1, "", 0},
+      {2, 64, 64, 2, 2, 64, 0, "rare.", 0},
+      {1, 67, 67, 2, 1, 33, 1, "", 0},
+      {1, 67, 67, 2, 1, 33, 1, "", 5},
+      {1, 200, 200, 4, 2, 16, 1, "rare.", 70},
+      {1, 129, 129, 2, 2, 8, 1, "rare.", 1},
   };
   Text t = begin("attention");
   for (int i = 0; i < LEN(size); i++)
     add(&t, text,
-        (const char *const[]){"i", number(i), "B", number(size[i].b), "T", number(size[i].t), "S", number(size[i].s),
-                              "H", number(size[i].h), "G", number(size[i].g), "E", number(size[i].e), "c",
-                              number(size[i].causal), "k", size[i].kind, NULL});
+        (const char *const[]){
+            "i", number(i),         "B", number(size[i].b),      "T", number(size[i].t), "S", number(size[i].s),
+            "H", number(size[i].h), "G", number(size[i].g),      "E", number(size[i].e), "c", number(size[i].causal),
+            "k", size[i].kind,      "w", number(size[i].window), NULL});
   check(&t, V3 | NARROW | NATIVE);
 }
 

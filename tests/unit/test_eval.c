@@ -61,24 +61,91 @@ Test(eval, modes_agree_on_the_other_ops) {
   for (int i = 0; i < m->ngraphs; i++) modes_agree(m->graphs[i], -2, 3, 3e-6);
 }
 
-static Graph *attention(int t, int s, int h, int g, int e, int causal) {
+static Graph *windowed(int t, int s, int h, int g, int e, int causal, int window) {
   return parse_module(
              arena_printf(
                  a,
                  "module \"m\"\ngraph @attend(%%q: f32[2, %d, %d, %d] data, %%k: f32[2, %d, %d, %d] data,"
                  " %%v: f32[2, %d, %d, %d] data, %%do: f32[2, %d, %d, %d] data) {\n"
-                 "  %%1, %%2 = attend %%q, %%k, %%v {causal=%d, scale=0.35} : f32[2, %d, %d, %d], f32[2, %d, %d]\n"
-                 "  %%3, %%4, %%5 = attend_grad %%q, %%k, %%v, %%1, %%2, %%do {causal=%d, scale=0.35} :"
+                 "  %%1, %%2 = attend %%q, %%k, %%v {causal=%d, scale=0.35, window=%d} : f32[2, %d, %d, %d], f32[2, "
+                 "%d, %d]\n"
+                 "  %%3, %%4, %%5 = attend_grad %%q, %%k, %%v, %%1, %%2, %%do {causal=%d, scale=0.35, window=%d} :"
                  " f32[2, %d, %d, %d], f32[2, %d, %d, %d], f32[2, %d, %d, %d]\n"
                  "  return o=%%1, lse=%%2, dq=%%3, dk=%%4, dv=%%5\n}\n",
-                 t, h, e, s, g, e, s, g, e, t, h, e, causal, t, h, e, h, t, causal, t, h, e, s, g, e, s, g, e))
+                 t, h, e, s, g, e, s, g, e, t, h, e, causal, window, t, h, e, h, t, causal, window, t, h, e, s, g, e, s,
+                 g, e))
       ->graphs[0];
+}
+
+static Graph *attention(int t, int s, int h, int g, int e, int causal) {
+  return windowed(t, s, h, g, e, causal, 0);
 }
 
 Test(eval, attention_by_blocks_is_attention) {
   modes_agree(attention(130, 130, 4, 2, 16, 1), -2, 2, 1e-5);
   modes_agree(attention(3, 200, 2, 2, 7, 0), -2, 2, 1e-5);
   modes_agree(attention(64, 64, 3, 1, 8, 1), -2, 2, 1e-5);
+  modes_agree(windowed(150, 150, 2, 1, 8, 1, 70), -2, 2, 1e-5);
+  modes_agree(windowed(70, 70, 2, 2, 5, 1, 2), -2, 2, 1e-5);
+}
+
+/* A row with a window is a row over the keys of its window alone; in blocks of 64, so only where they begin at one are the bits
+ * the same. */
+static void window_is_a_slice(int t, int window) {
+  enum { E = 8 };
+  for (int double_mode = 0; double_mode < 2; double_mode++) {
+    EvalMode mode = double_mode ? EVAL_DOUBLE : EVAL_EXACT;
+    Graph *g = windowed(t, t, 1, 1, E, 1, window);
+    Tensor *in = random_inputs(g, mode, 4, -2, 2), *out = run_graph(g, mode, in);
+    for (int i = 0; i < t; i++) {
+      int from = i < window ? 0 : i - window + 1, n = i + 1 - from;
+      if (!double_mode && from % 64) continue;
+      Graph *one = attention(1, n, 1, 1, E, 0);
+      Tensor *part = random_inputs(one, mode, 5, 0, 0);
+      for (int b = 0; b < 2; b++)
+        for (int e = 0; e < E; e++) {
+          tensor_set(&part[0], mode, b * E + e, tensor_get(&in[0], mode, (b * t + i) * E + e));
+          for (int j = 0; j < n; j++)
+            for (int k = 1; k < 3; k++)
+              tensor_set(&part[k], mode, (b * n + j) * E + e, tensor_get(&in[k], mode, (b * t + from + j) * E + e));
+        }
+      Tensor *alone = run_graph(one, mode, part);
+      double near = double_mode ? 1e-12 : 0;
+      for (int b = 0; b < 2; b++) {
+        cr_assert(epsilon_eq(dbl, tensor_get(&out[1], mode, b * t + i), tensor_get(&alone[1], mode, b), near));
+        for (int e = 0; e < E; e++)
+          cr_assert(epsilon_eq(dbl, tensor_get(&out[0], mode, (b * t + i) * E + e),
+                               tensor_get(&alone[0], mode, b * E + e), near));
+      }
+    }
+  }
+}
+
+Test(eval, a_window_is_a_slice_of_the_keys) {
+  window_is_a_slice(150, 64);
+  window_is_a_slice(140, 65);
+  window_is_a_slice(70, 1);
+  window_is_a_slice(20, 7);
+}
+
+Test(eval, a_window_of_all_keys_is_none) {
+  Graph *g = windowed(130, 130, 2, 1, 8, 1, 130), *none = attention(130, 130, 2, 1, 8, 1);
+  Tensor *in = random_inputs(g, EVAL_EXACT, 1, -2, 2), *x = run_graph(g, EVAL_EXACT, in);
+  Tensor *y = run_graph(none, EVAL_EXACT, in);
+  for (int i = 0; i < g->noutputs; i++)
+    cr_assert(memcmp(x[i].data, y[i].data, sizeof(float) * (size_t)type_elements(x[i].type)) == 0);
+}
+
+/* Blocks of which a row sees no key leave it alone, whatever is in them. */
+Test(eval, keys_before_the_window_change_nothing) {
+  Graph *g = windowed(200, 200, 2, 1, 8, 1, 70);
+  Tensor *in = random_inputs(g, EVAL_EXACT, 1, -2, 2), *before = run_graph(g, EVAL_EXACT, in);
+  float *k = in[1].data, *v = in[2].data;
+  for (int i = 0; i < 64 * 8; i++) k[i] = v[i] = i % 2 ? NAN : INFINITY; /* keys 0 to 63 of batch 0 */
+  Tensor *after = run_graph(g, EVAL_EXACT, in);
+  int64_t from = 133 * 2 * 8, n = (int64_t)(200 - 133) * 2 * 8; /* query 133 is the first whose keys begin at 64 */
+  cr_assert(memcmp((float *)before[0].data + from, (float *)after[0].data + from, sizeof(float) * (size_t)n) == 0);
+  cr_assert(isnan(((float *)after[0].data)[132 * 2 * 8]));
 }
 
 /* ---- canonical orders */

@@ -182,6 +182,23 @@ Test(frontend, symbolic_extents) {
   }
 }
 
+static int64_t window_of(const char *set) {
+  const Graph *g = forward(load_with("tests/frontend/base/windowed.yaml", &(ModelOptions){.sets = &set, .nsets = 1}));
+  for (int i = 0; i < g->nnodes; i++)
+    if (g->nodes[i].op == OP_attend) {
+      const Attr *w = node_attr(&g->nodes[i], "window");
+      return w ? w->i : 0;
+    }
+  cr_fail("no attention");
+  return -1;
+}
+
+Test(frontend, attention_windows) {
+  cr_assert(eq(i64, window_of("consts.near=3"), 3));
+  cr_assert(eq(i64, window_of("consts.near=4096"), 4096));
+  cr_assert(eq(i64, window_of("consts.near=0"), 0));
+}
+
 Test(frontend, spans_name_the_line_of_the_model) {
   Model *m = load("models/char.yaml", NULL, 0);
   const Graph *g = forward(m);

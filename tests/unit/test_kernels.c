@@ -445,12 +445,13 @@ Test(kernels, contract_random) {
 /* ---- attention */
 
 static void attend(Text *t, const char *kind, int i, const char *B, const char *T, const char *S, int H, int G, int E,
-                   int causal) {
+                   int causal, int window) {
   text_add(t, "region attend @%sattend.%d(%%q: f32[%s, %s, %d, %d] data, %%k: f32[%s, %s, %d, %d] data, ", kind, i, B,
            T, H, E, B, S, G, E);
   text_add(t, "%%v: f32[%s, %s, %d, %d] data) {\n", B, S, G, E);
-  text_add(t, "  %%o, %%l = attend %%q, %%k, %%v {causal=%d, scale=0.3} : f32[%s, %s, %d, %d], f32[%s, %d, %s]\n",
-           causal, B, T, H, E, B, H, T);
+  text_add(
+      t, "  %%o, %%l = attend %%q, %%k, %%v {causal=%d, scale=0.3, window=%d} : f32[%s, %s, %d, %d], f32[%s, %d, %s]\n",
+      causal, window, B, T, H, E, B, H, T);
   text_add(t, i % 4 == 3 ? "  return o=%%o\n}\n" : "  return o=%%o, l=%%l\n}\n");
   text_add(t, "region attend_grad @%sgrad.%d(%%q: f32[%s, %s, %d, %d] data, %%k: f32[%s, %s, %d, %d] data, ", kind, i,
            B, T, H, E, B, S, G, E);
@@ -458,8 +459,8 @@ static void attend(Text *t, const char *kind, int i, const char *B, const char *
            B, T, H, E, B, H, T);
   text_add(t, "%%do: f32[%s, %s, %d, %d] data) {\n  %%dq, %%dk, %%dv = attend_grad %%q, %%k, %%v, %%o, %%l, %%do ", B,
            T, H, E);
-  text_add(t, "{causal=%d, scale=0.3} : f32[%s, %s, %d, %d], f32[%s, %s, %d, %d], f32[%s, %s, %d, %d]\n", causal, B, T,
-           H, E, B, S, G, E, B, S, G, E);
+  text_add(t, "{causal=%d, scale=0.3, window=%d} : f32[%s, %s, %d, %d], f32[%s, %s, %d, %d], f32[%s, %s, %d, %d]\n",
+           causal, window, B, T, H, E, B, S, G, E, B, S, G, E);
   text_add(t, "  return dq=%%dq, dk=%%dk, dv=%%dv\n}\n");
 }
 
@@ -479,7 +480,7 @@ static Text attention(bool few) {
   for (int i = 0; i < (few ? 4 : LEN(size)); i++) {
     snprintf(B, sizeof B, "%d", size[i].b), snprintf(T, sizeof T, "%d", size[i].t),
         snprintf(S, sizeof S, "%d", size[i].s);
-    attend(&t, size[i].kind, i, B, T, S, size[i].h, size[i].g, size[i].e, size[i].causal);
+    attend(&t, size[i].kind, i, B, T, S, size[i].h, size[i].g, size[i].e, size[i].causal, 0);
   }
   return t;
 }
@@ -491,6 +492,37 @@ Test(kernels, attention) {
 
 Test(kernels, attention_wide) {
   Text t = attention(true);
+  check(&t, WIDE | V4);
+}
+
+/* Windows around a block's edge, of one key, of more than all; few: the tiles that differ by target. rare.: a row must not
+ * see a key outside of its window by way of 0 * inf, either. */
+static Text windows(bool few) {
+  static const struct {
+    int b, t, h, g, e, window;
+    const char *kind;
+  } size[] = {
+      {1, 200, 3, 1, 20, 70, "rare."}, {1, 130, 2, 2, 16, 1, "rare."}, {2, 131, 2, 1, 8, 33, ""},
+      {1, 193, 1, 1, 5, 65, ""},       {1, 192, 2, 1, 8, 64, "rare."}, {1, 150, 1, 1, 16, 63, ""},
+      {1, 129, 4, 2, 6, 2, ""},        {1, 65, 2, 1, 33, 64, ""},      {1, 70, 1, 1, 8, 500, ""},
+      {1, 1, 2, 2, 8, 1, ""},          {2, 7, 2, 1, 12, 3, ""},        {1, 260, 1, 1, 4, 128, "rare."},
+  };
+  Text t = begin("windows");
+  char B[16], T[16];
+  for (int i = 0; i < (few ? 4 : LEN(size)); i++) {
+    snprintf(B, sizeof B, "%d", size[i].b), snprintf(T, sizeof T, "%d", size[i].t);
+    attend(&t, size[i].kind, i, B, T, T, size[i].h, size[i].g, size[i].e, 1, size[i].window);
+  }
+  return t;
+}
+
+Test(kernels, attention_windows) {
+  Text t = windows(false);
+  check(&t, V3 | NARROW);
+}
+
+Test(kernels, attention_windows_wide) {
+  Text t = windows(true);
   check(&t, WIDE | V4);
 }
 
@@ -596,8 +628,9 @@ Test(kernels, symbolic_extents) {
   contract(&t, "scores", (Shape){"bthe,bshe->bhts", "b<3 t<20 s<30 h=2 e=9"}, "plain");
   contract(&t, "both", (Shape){"tk,sk->ts", "t<70 s<90 k<50"}, "both");
   contract(&t, "from", (Shape){"btd,bte->de", "b<8 t<70 d=20 e=19"}, "from");
-  attend(&t, "", 0, "B<=3", "T<=70", "T<=70", 2, 1, 16, 1);
-  attend(&t, "", 1, "B<=3", "T<=70", "S<=140", 2, 2, 12, 0);
+  attend(&t, "", 0, "B<=3", "T<=70", "T<=70", 2, 1, 16, 1, 0);
+  attend(&t, "", 1, "B<=3", "T<=70", "S<=140", 2, 2, 12, 0, 0);
+  attend(&t, "", 2, "B<=3", "T<=170", "T<=170", 2, 1, 12, 1, 40);
   text_add(&t, "region rope @rope(%%x: f32[B<=3, T<=70, 2, 8] data, %%c: f32[70, 4] data, %%s: f32[70, 4] data, "
                "%%p: i32[T<=70] data) {\n"
                "  %%1 = rope %%x, %%c, %%s, %%p {style=\"half\"} : f32[B<=3, T<=70, 2, 8]\n  return y=%%1\n}\n");

@@ -43,12 +43,13 @@ static Text text_of(Shape z) {
            "  %%1 = attend_pages %%q, %%k, %%v, %%p, %%o, %%t {scale=0.3, window=%d} : %s[1, T<=%d, %d, %d]\n  return "
            "y=%%1\n}\n",
            z.dt, T, z.h, z.e, z.pages, P, z.g, z.e, z.pages, P, z.g, z.e, T, S + 1, S, W, z.window, z.dt, T, z.h, z.e);
-  text_add(&t,
-           "region attend @whole(%%q: %s[1, L<=%d, %d, %d] data, %%k: %s[1, L<=%d, %d, %d] data, %%v: %s[1, L<=%d, %d, "
-           "%d] data) {\n"
-           "  %%1, %%2 = attend %%q, %%k, %%v {causal=1, scale=0.3%s} : %s[1, L<=%d, %d, %d], f32[1, %d, L<=%d]\n  "
-           "return y=%%1\n}\n",
-           z.dt, MOST, z.h, z.e, z.dt, MOST, z.g, z.e, z.dt, MOST, z.g, z.e, "", z.dt, MOST, z.h, z.e, z.h, MOST);
+  text_add(
+      &t,
+      "region attend @whole(%%q: %s[1, L<=%d, %d, %d] data, %%k: %s[1, L<=%d, %d, %d] data, %%v: %s[1, L<=%d, %d, "
+      "%d] data) {\n"
+      "  %%1, %%2 = attend %%q, %%k, %%v {causal=1, scale=0.3, window=%d} : %s[1, L<=%d, %d, %d], f32[1, %d, L<=%d]\n  "
+      "return y=%%1\n}\n",
+      z.dt, MOST, z.h, z.e, z.dt, MOST, z.g, z.e, z.dt, MOST, z.g, z.e, z.window, z.dt, MOST, z.h, z.e, z.h, MOST);
   return t;
 }
 
@@ -169,7 +170,7 @@ static void check(const char *target, Shape z, const Part *part, int parts) {
   int64_t at = 0;
   for (int i = 0; i < parts; i++) {
     int64_t n = part[i].past + part[i].n, width = z.h * z.e;
-    bool same = !strcmp(z.dt, z.pages) && !z.window;
+    bool same = !strcmp(z.dt, z.pages);
     Tensor whole = {0};
     if (same && n) whole = run(&s, "whole", (Tensor[]){q[i], k[i], v[i]}, (Binding[]){{"L", n}}, 1);
     for (int64_t x = 0; same && x < part[i].n * width; x++)
@@ -202,6 +203,12 @@ Test(pages, f32) {
 Test(pages, bf16) {
   check_all("cpu:native", (Shape){4, 4, 16, 0, "bf16", "bf16"});
   check_all("cpu:native", (Shape){6, 2, 21, 0, "bf16", "bf16"});
+}
+
+Test(pages, windows) {
+  check_all("cpu:native", (Shape){4, 2, 16, 1, "f32", "f32"});
+  check_all("cpu:native", (Shape){4, 4, 16, 70, "f32", "f32"});
+  check_all("cpu:native", (Shape){2, 1, 16, 128, "bf16", "bf16"});
 }
 
 Test(pages, other_targets) {

@@ -323,6 +323,11 @@ Test(verify, cost_of_a_region) {
   Attr how[] = {attr_int("causal", 1), attr_num("scale", 0.25)};
   graph_output(h, "y", graph_add(h, OP_attend, (Val[]){q, q, q}, 3, how, 2, NULL, nowhere));
   cr_assert(eq(dbl, region_flops(h), 4. * 2 * 4 * 16 * 36));
+  Attr near[] = {how[0], how[1], attr_int("window", 3)}; /* 1 + 2 + 3 + 3 + .. */
+  h = alone();
+  q = graph_input(h, "q", IN_DATA, type_make(DT_f32, 4, (int64_t[]){2, 8, 4, 16}), nowhere);
+  graph_output(h, "y", graph_add(h, OP_attend, (Val[]){q, q, q}, 3, near, 3, NULL, nowhere));
+  cr_assert(eq(dbl, region_flops(h), 4. * 2 * 4 * 16 * 21));
   how[0] = attr_int("causal", 0);
   h = alone();
   q = graph_input(h, "q", IN_DATA, type_make(DT_f32, 4, (int64_t[]){2, 8, 4, 16}), nowhere);
