@@ -511,8 +511,9 @@ static void nest(Contract *w, const Schedule *s) {
   for (int i = 0; i < nouter + 2; i++) k_end(k);
 }
 
-/* Numbers of rows for which there is a nest of its own, where B is packed and M a matter of run time. */
-static const int few_rows[] = {1, 2, 4, 8, 14, 16, 24, 32};
+/* Numbers of rows for which there is a nest of its own, where B is packed and M a matter of run time: each takes time to compile, and
+ * up to eight rows or so the weights' way from memory takes longest, not the rows. */
+static const int few_rows[] = {1, 4, 8, 16, 32};
 
 /* The schedules: for at most m[i] rows the i-th; the last for all. */
 static int schedules(Contract *w, const ContractShape *s, Schedule *cut, int64_t *m) {
