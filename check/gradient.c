@@ -117,7 +117,7 @@ static bool agrees(Gradient *x, int in, const Tensor *grad, char *text, size_t r
     double want = (4 * narrow - wide) / 3, unsure = fabs(wide - narrow), noise = 3e-14 * (1 + x->held.largest) / h;
     double scale = fabs(want) + fabs(got) + 1e-3 * magnitude;
     if (!isfinite(want) || !isfinite(got) || unsure > 1e-3 * scale + noise || bend > 0.05 * scale + noise) continue;
-    if (fabs(want - got) <= 1e-5 * scale + 20 * unsure + noise) return true;
+    if (fabs(want - got) <= 1e-5 * scale + 20 * unsure + noise + bend) return true;
     snprintf(text, room, "d loss / d %s along a direction is %.9g, by differences %.9g", x->eval->inputs[in].name, got,
              want);
     return false;
