@@ -4,7 +4,8 @@
  * leaves L. For a direction e over the elements of P, L(P + h e) - L(P - h e) over 2 h, improved once by Richardson's
  * step, must be grad.P . e. What autodiff takes as constant (stop, rowmax, comparisons, integers) is held at its value at
  * P in the runs beside it, so that both mean the same derivative. Where two step widths or the two sides disagree
- * (a kink, an overflow) nothing is concluded; a fault is what three sets of inputs agree on. */
+ * (a kink, an overflow) nothing is concluded; a fault is what three sets of inputs agree on. With dropout, which @eval has not,
+ * L is that of @micro. */
 #include "check/check.h"
 #include "passes/rewrite.h"
 #include <math.h>
@@ -49,7 +50,7 @@ typedef struct Gradient {
   const Check *c;
   Arena *a;
   Diags *d;
-  const Graph *micro, *eval;
+  const Graph *micro, *eval; /* eval: leaves L first; @eval, or @micro itself */
   Values values;
   Binding bind[CHECK_BINDINGS];
   int nbind;
@@ -76,9 +77,9 @@ static Tensor *inputs(Gradient *x, const Graph *g) {
 /* L at the inputs as they are; NaN when the evaluation fails. */
 static double loss(Gradient *x) {
   EvalWatch watch = {hold, &x->held};
-  Tensor out;
-  if (!graph_eval_watched(x->eval, EVAL_DOUBLE, x->in, x->bind, x->nbind, &watch, x->a, &out, x->d)) return NAN;
-  return tensor_get(&out, EVAL_DOUBLE, 0);
+  Tensor *out = NEW_ARRAY(x->a, Tensor, x->eval->noutputs);
+  if (!graph_eval_watched(x->eval, EVAL_DOUBLE, x->in, x->bind, x->nbind, &watch, x->a, out, x->d)) return NAN;
+  return tensor_get(out, EVAL_DOUBLE, 0);
 }
 
 static double direction(uint64_t seed, int64_t i) {
@@ -155,6 +156,8 @@ static bool gradients(Gradient *x, const Graph *forward, const PassInfo *trainin
   if (!trained || !module_verify(trained)) return false;
   x->micro = module_find(trained, "micro");
   x->eval = module_find(trained, "eval");
+  for (int i = 0; i < x->micro->nnodes; i++)
+    if (x->micro->nodes[i].op == OP_dropout) x->eval = x->micro;
   const char *param = NULL;
   for (int i = 0; i < 3; i++) {
     Arena *a = arena_new(), *whole = x->a;

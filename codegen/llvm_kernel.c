@@ -64,6 +64,17 @@ static LLVMValueRef iota(Llvm *l, int lanes) {
   return lanes == 1 ? all[0] : LLVMConstVector(all, (unsigned)lanes);
 }
 
+/* The lower or upper halves of a, a + step, a + 2 step, ... */
+static LLVMValueRef index_word(Llvm *l, LLVMValueRef a, LLVMValueRef step, int64_t upper, int lanes) {
+  LLVMTypeRef type = upper ? l->i64 : l->i32, vt = vec(type, lanes);
+  if (!upper) a = LLVMBuildTrunc(l->b, a, l->i32, ""), step = LLVMBuildTrunc(l->b, step, l->i32, "");
+  LLVMValueRef lane = LLVMBuildZExt(l->b, iota(l, lanes), vt, "");
+  LLVMValueRef x = LLVMBuildAdd(l->b, splat(l, a, lanes), LLVMBuildMul(l->b, lane, splat(l, step, lanes), ""), "");
+  if (!upper) return x;
+  x = LLVMBuildLShr(l->b, x, splat(l, c64(l, 32), lanes), "");
+  return LLVMBuildTrunc(l->b, x, vec(l->i32, lanes), "");
+}
+
 /* Mask of the first n lanes, n any index. */
 static LLVMValueRef first_lanes(Llvm *l, LLVMValueRef n, int lanes) {
   LLVMValueRef big = LLVMBuildICmp(l->b, LLVMIntSLT, n, c64(l, KIR_LANES), "");
@@ -372,6 +383,22 @@ static void emit_ins(Emit *e, uint32_t n) {
     LLVMValueRef lane = LLVMBuildTrunc(b, LLVMBuildNSWSub(b, A, B, ""), l->i32, "");
     LLVMValueRef eq = LLVMBuildICmp(b, LLVMIntEQ, iota(l, lanes), splat(l, lane, lanes), "");
     r = LLVMBuildSelect(b, eq, fconst(l, 1, lanes), fconst(l, 0, lanes), "");
+    break;
+  }
+  case K_word: r = from_bits(e, index_word(l, A, B, i->imm, lanes), lanes); break;
+  case K_umul: r = from_bits(e, LLVMBuildMul(b, to_bits(e, A, lanes), to_bits(e, B, lanes), ""), lanes); break;
+  case K_umulh: {
+    LLVMTypeRef wide = vec(l->i64, lanes), word = vec(l->i32, lanes);
+    LLVMValueRef x = LLVMBuildZExt(b, to_bits(e, A, lanes), wide, ""),
+                 y = LLVMBuildZExt(b, to_bits(e, B, lanes), wide, "");
+    x = LLVMBuildLShr(b, LLVMBuildMul(b, x, y, ""), splat(l, c64(l, 32), lanes), "");
+    r = from_bits(e, LLVMBuildTrunc(b, x, word, ""), lanes);
+    break;
+  }
+  case K_xor: r = from_bits(e, LLVMBuildXor(b, to_bits(e, A, lanes), to_bits(e, B, lanes), ""), lanes); break;
+  case K_ult: {
+    LLVMValueRef less = LLVMBuildICmp(b, LLVMIntULT, to_bits(e, A, lanes), to_bits(e, B, lanes), "");
+    r = LLVMBuildSelect(b, less, fconst(l, 1, lanes), fconst(l, 0, lanes), "");
     break;
   }
   case K_nonneg:

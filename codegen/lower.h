@@ -57,6 +57,10 @@ void cursor_unflatten(Cursor *c, KV flat, int n);
 KV lower_rounded(Lower *lo, Val v, KV x);
 KV lower_math(Kernel *k, const char *text, const KV *args, int lanes); /* an op row's text on a, b, c */
 
+/* dropout: 1. where an element is dropped, else 0.; the lanes' elements are at, at + stride, ...; key: two indices; far: there may
+ * be 2^32 elements or more. */
+KV lower_dropped(Kernel *k, const KV *key, KV stream, KV at, KV stride, bool far, uint32_t limit, int lanes);
+
 /* 64-lane reductions (docs/numerics.md): nv = 64 / lanes accumulators to one scalar. */
 KV lower_tree(Kernel *k, const KV *acc, int nv, int lanes, bool max);
 KV lower_combine(Kernel *k, KV a, KV b, bool max); /* max: a > b ? a : b, else a + b */

@@ -222,6 +222,20 @@ static KV emit_lanes(Cursor *c, Val v) {
   return x;
 }
 
+static KV emit_dropout(Cursor *c, const Node *n, bool full) {
+  Kernel *k = c->lo->k;
+  Val v = n->res;
+  double rate = node_attr(n, "rate")->num;
+  int lanes = full ? c->lanes : 1;
+  KV key[2] = {index_of(c, n->args[1]), index_of(c, n->args[2])};
+  KV stride = lanes > 1 ? lane_stride(c, v) : k_ic(k, 0), zero = k_fc(k, 0, lanes);
+  bool far = type_elements(val_type(c->lo->g, v)) > UINT32_MAX;
+  KV dropped =
+      lower_dropped(k, key, index_of(c, n->args[3]), cursor_address(c, v), stride, far, dropout_limit(rate), lanes);
+  KV x = k_f(k, K_fmul, wide(c, n->args[0], full), k_fc(k, 1 / (1 - rate), lanes), 0);
+  return lower_rounded(c->lo, v, k_f(k, K_select, dropped, zero, x));
+}
+
 static KV emit(Cursor *c, Val v, bool full) {
   const Graph *g = c->lo->g;
   Kernel *k = c->lo->k;
@@ -255,6 +269,7 @@ static KV emit(Cursor *c, Val v, bool full) {
   case OP_onehot:
     return k_hot(k, index_of(c, n->args[0]), c->idx[space_group(c->s, c->s->map[v][val_type(g, v).rank - 1])], lanes);
   case OP_pick: return emit_pick(c, n);
+  case OP_dropout: return emit_dropout(c, n, full);
   default: break;
   }
   assert(!"value has no form at a point");

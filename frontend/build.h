@@ -112,6 +112,7 @@ typedef struct Builder {
   int ninputs;
   TableSpec *table;
   int ntables;
+  int ndropouts;    /* so far: each has a stream of random numbers of its own */
   Instance **order; /* in the order of their first call */
   int norder, cap_order;
   int64_t steps, exprs;

@@ -322,6 +322,28 @@ static Value run_range(Builder *b, Frame *f, const Ast *e, Value *arg) {
   return value_tensor(b, positions(b, arg[0].dim.n ? arg[0].dim : dim_const(n), build_span(f, e)));
 }
 
+/* ---- dropout */
+
+/* Half of the key of random numbers, which the runtime sets for each micro-batch. */
+static Val dropout_key(Builder *b, const char *name, Span at) {
+  const Input *in = graph_find_input(b->g, name);
+  return in ? in->val : graph_input(b->g, intern(name), IN_DATA, type_scalar(DT_i32), at);
+}
+
+static Value run_dropout(Builder *b, Frame *f, const Ast *e, Value *arg) {
+  Val x = tensor_arg(b, f, e, arg, 0);
+  if (!x || arg[1].kind == V_BAD) return bad;
+  double rate = arg[1].kind == V_NUM && !arg[1].dim.sym ? arg[1].num : -1;
+  if (!(rate >= 0 && rate < 1)) return build_error(b, f, e, "the rate is a number from 0 to below 1");
+  if (rate == 0) return value_tensor(b, x);
+  Span at = build_span(f, e);
+  Type scalar = type_scalar(DT_i32);
+  Attr stream = attr_str("expr", intern(arena_printf(b->arena, "%d", b->ndropouts++))), a = attr_num("rate", rate);
+  Val v[4] = {x, dropout_key(b, "dropout.key0", at), dropout_key(b, "dropout.key1", at)};
+  v[3] = graph_add(b->g, OP_table, NULL, 0, &stream, 1, &scalar, at); /* an operand: layers have one kernel */
+  return add_op(b, f, e, OP_dropout, v, 4, &a, 1, NULL);
+}
+
 /* ---- attention */
 
 static Value run_rope(Builder *b, Frame *f, const Ast *e, Value *arg) {
@@ -379,6 +401,11 @@ const Builtin builtin_table[] = {
     {"valid", 1, {"ids"}, run_valid, "1 where an i32 index is not negative, else 0"},
     {"onehot", 2, {"ids", "n"}, run_onehot, "rows with a 1 at the index along a new last axis of extent n"},
     {"range", 1, {"n"}, run_range, "0, 1, ..., n - 1 as i32"},
+    {"dropout",
+     2,
+     {"x", "rate"},
+     run_dropout,
+     "in training: every element 0 with probability `rate`, else times 1 / (1 - rate); elsewhere x"},
     {"rope",
      3,
      {"x", "cos", "sin", "style", "positions"},

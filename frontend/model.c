@@ -86,6 +86,7 @@ static bool build_graph(Reader *r, Module *mod) {
   if (!ok || !check_used(b)) return false;
   b->g = graph_new(mod, "forward");
   b->steps = b->exprs = 0;
+  b->ndropouts = 0;
   if (!declare_inputs(b, b->order, b->norder)) return false;
   if (!build_forward(b, &r->forward, r->loss, &loss, &logits)) return false;
   graph_output(b->g, "loss", loss);

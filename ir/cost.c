@@ -46,7 +46,8 @@ double node_flops(const Graph *g, const Node *n) {
   case OP_sum:
   case OP_rowmax: return elements(g, n->args[0]);
   case OP_scatter_add: return elements(g, n->args[2]);
-  case OP_rope: return 3 * elements(g, n->res); /* of each pair four products and two sums */
+  case OP_dropout: return 84 * elements(g, n->res); /* ten rounds of two products and four exclusive ors; the rest */
+  case OP_rope: return 3 * elements(g, n->res);     /* of each pair four products and two sums */
   case OP_call: {
     const Graph *f = module_find(g->mod, node_attr(n, "fn")->str);
     const Attr *count = node_attr(n, "count");

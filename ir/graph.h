@@ -190,6 +190,8 @@ bool infer_types(Graph *g, OpKind op, const Val *args, int nargs, const Attr *at
 /* ---- cost (cost.c): model arithmetic, not machine time. */
 double node_flops(const Graph *g, const Node *n);
 double node_bytes(const Graph *g, const Node *n);
+/* dropout: an element whose 32 random bits are a smaller number is dropped. */
+uint32_t dropout_limit(double rate);
 /* Of one run of a region's kernel: what is needed. Of a causal attention the pairs under the mask; operands once, results once
  * (what is updated in place is both), of a table the rows that are named. */
 double region_flops(const Graph *g);

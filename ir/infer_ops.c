@@ -341,6 +341,15 @@ bool infer_rope(Infer *f) {
   return whole(f, 0, 3) && one(f, *x);
 }
 
+bool infer_dropout(Infer *f) {
+  double rate = infer_attr(f, "rate")->num;
+  if (!(rate >= 0 && rate < 1)) return infer_fail(f, "the rate must be from 0 to below 1, not %g", rate);
+  if (!need_float(f, 0)) return false;
+  for (int i = 1; i < 4; i++)
+    if (!need_i32(f, i, "what random bits are made from") || !need_rank(f, i, 0)) return false;
+  return one(f, f->t[0]);
+}
+
 /* A window belongs to a causal mask, and to as many queries as keys: every query sees at least the key of its place. */
 static bool need_window(Infer *f) {
   const Attr *w = infer_attr(f, "window");

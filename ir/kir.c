@@ -209,6 +209,10 @@ KV k_hot(Kernel *k, KV target, KV column, int lanes) {
   return put(k, (KIns){.op = K_hot, .lanes = (uint8_t)lanes, .a = target, .b = column});
 }
 
+KV k_word(Kernel *k, KV index, KV stride, int upper, int lanes) {
+  return put(k, (KIns){.op = K_word, .lanes = (uint8_t)lanes, .a = index, .b = stride, .imm = upper});
+}
+
 KV k_nonneg(Kernel *k, KV index) {
   return put(k, (KIns){.op = K_nonneg, .lanes = 1, .a = index});
 }

@@ -114,6 +114,7 @@ KV k_extract(Kernel *k, KV v, int lane);
 KV k_shuffle(Kernel *k, KV a, KV b, const uint8_t *mask, int lanes);
 KV k_keep_n(Kernel *k, KV v, KV n, double other);
 KV k_hot(Kernel *k, KV target, KV column, int lanes);
+KV k_word(Kernel *k, KV index, KV stride, int upper, int lanes);
 KV k_nonneg(Kernel *k, KV index);
 
 static inline KV k_add(Kernel *k, KV a, KV b) {

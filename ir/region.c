@@ -9,7 +9,7 @@ bool op_is_contract(OpKind op) {
 
 bool op_reads_memory(OpKind op, int operand) {
   if (op == OP_gather) return true;
-  return (op == OP_pick && operand == 1) || op == OP_onehot || op == OP_valid;
+  return (op == OP_pick && operand == 1) || (op == OP_dropout && operand > 0) || op == OP_onehot || op == OP_valid;
 }
 
 const Node *region_contract(const Graph *g) {
@@ -50,7 +50,7 @@ static void relate(Solve *so, const Node *n) {
   Val r = n->res;
   int8_t m[MAX_RANK] = {0};
   int rank = val_type(g, r).rank;
-  if (op_info[n->op].ew || n->op == OP_cast || n->op == OP_stop || n->op == OP_valid) {
+  if (op_info[n->op].ew || n->op == OP_cast || n->op == OP_stop || n->op == OP_valid || n->op == OP_dropout) {
     const int8_t *from = s->known[r] ? s->map[r] : NULL;
     for (int i = 0; i < n->nargs && !from; i++)
       if (s->known[n->args[i]] && val_type(g, n->args[i]).rank == rank) from = s->map[n->args[i]];
@@ -132,7 +132,8 @@ static void make_groups(const Graph *g, Space *s) {
     for (int i = 0; i < g->nnodes && join;
          i++) { /* ops that look at one axis's own index, and a contraction's result */
       const Node *n = &g->nodes[i];
-      if ((n->op == OP_onehot || op_is_contract(n->op)) && s->known[n->res]) join = together(g, s, n->res, axis);
+      if ((n->op == OP_onehot || n->op == OP_dropout || op_is_contract(n->op)) && s->known[n->res])
+        join = together(g, s, n->res, axis);
       if (n->op == OP_onehot && s->known[n->args[0]]) join = join && together(g, s, n->args[0], axis);
     }
     if (!join) s->start[++s->ngroups] = axis + 1;

@@ -33,7 +33,7 @@ bool space_solve(const Graph *g, Val anchor, Arena *a, Space *out);
 Val region_anchor(const Graph *g);
 const Node *region_contract(const Graph *g); /* the contract of a region, or NULL */
 bool op_is_contract(OpKind op);
-/* Operands that a kernel reads at places of its own, so that they are inputs of its region: a gather's table, and indices. */
+/* Operands that a kernel reads at places of its own, so that they are inputs of its region: a gather's table, indices, keys. */
 bool op_reads_memory(OpKind op, int operand);
 /* Does the value's map contain any axis of the group? */
 bool space_has(const Space *s, const Graph *g, Val v, int group);

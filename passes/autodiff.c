@@ -259,6 +259,12 @@ static bool grad_rope(Grad *s, const Node *n) {
   return give(s, n, 0, graph_add(s->g, OP_rope, args, 4, attrs, attrs[1].i ? 2 : 1, NULL, n->span));
 }
 
+/* Linear, so the same mask on the gradient: it is made again, not kept. */
+static bool grad_dropout(Grad *s, const Node *n) {
+  Val args[] = {s->adj[n->res], n->args[1], n->args[2], n->args[3]};
+  return give(s, n, 0, graph_add(s->g, OP_dropout, args, 4, n->attrs, n->nattrs, NULL, n->span));
+}
+
 static bool grad_attend(Grad *s, const Node *n) {
   if (s->adj[n->res + 1]) return fail(s, n, " through the log-sum-exp");
   Val args[] = {n->args[0], n->args[1], n->args[2], n->res, n->res + 1, s->adj[n->res]};

@@ -9,7 +9,7 @@
  *
  *   group     takes
  *   scalars   elementwise ops of rank 0
- *   map       elementwise, gather, cast, transpose of one shape; becomes row when a sum or maximum along its last axes joins
+ *   map       elementwise, gather, cast, transpose, dropout of one shape; becomes row when a sum or maximum along its last axes joins
  *   row       the same and more reductions
  *   column    sums along leading axes of the same operand space, elementwise ops on the sums
  *   contract  elementwise ops of the contraction's shape
@@ -34,7 +34,7 @@ const char *fuse_kind_name(const Fuse *f, const Group *gr) {
 }
 
 static bool is_ew(OpKind op) {
-  return op_info[op].ew || op == OP_cast || op == OP_gather || op == OP_transpose;
+  return op_info[op].ew || op == OP_cast || op == OP_gather || op == OP_transpose || op == OP_dropout;
 }
 
 static bool sums_last(const Graph *g, const Node *n) {
@@ -100,7 +100,7 @@ static void find_rows(Fuse *f) {
   const Graph *g = f->g;
   for (int i = g->nnodes - 1; i >= 0; i--) {
     const Node *n = &g->nodes[i];
-    bool row = kind_of(g, n) == G_ROW || (op_info[n->op].ew && f->to_row[n->res]);
+    bool row = kind_of(g, n) == G_ROW || ((op_info[n->op].ew || n->op == OP_dropout) && f->to_row[n->res]);
     for (int j = 0; j < n->nargs && row; j++) f->to_row[n->args[j]] = true;
   }
 }
@@ -349,6 +349,9 @@ static void find_recomputed(Fuse *f) {
       if (gr >= 0 && k != G_MAP && k != G_ROW && k != G_COLUMN) tied[g->nodes[i].args[j]] = true;
     for (int j = 0; j < 2 && op_is_contract(g->nodes[i].op); j++) factor[g->nodes[i].args[j]] = true;
     if (gr >= 0 && g->nodes[i].op == OP_cast) cast[g->nodes[i].args[0]] = true;
+    /* The gradient of a residual stream: without dropout products read it, so that it is stored. If it were not, each layer would
+     * add up those of all before. */
+    if (g->nodes[i].op == OP_dropout) tied[g->nodes[i].args[0]] = true;
   }
   for (int i = 0; i < g->nnodes; i++) {
     const Node *n = &g->nodes[i];

@@ -11,7 +11,7 @@
 
 static bool pointwise(OpKind op) {
   return op_info[op].ew || op == OP_const || op == OP_broadcast || op == OP_onehot || op == OP_valid || op == OP_stop ||
-         op == OP_cast || op == OP_gather || op == OP_transpose;
+         op == OP_cast || op == OP_gather || op == OP_transpose || op == OP_dropout;
 }
 
 typedef struct Cut {

@@ -3,7 +3,7 @@
  *   @forward  data, params -> loss (row losses of any rank), maybe logits
  *   @micro    loss_sum += L and grad.P += gradient of L * inv_count, for every param P; L is the sum of all row losses
  *   @update   the gradients' global norm, clipping, AdamW (Loshchilov and Hutter 2019), grad.P = 0; leaves grad_norm
- *   @eval     loss_sum += L
+ *   @eval     loss_sum += L; dropout, here and in @sample, is the identity
  *   @sample   the logits of one position: rows of logits[B, T, V] numbered through, `position` i32[1] -> next_logits[1, V]
  *
  * States are inputs and outputs of one name: grad.P, m.P, v.P with the shape of P in f32, and the scalars loss_sum and
@@ -53,10 +53,15 @@ static void copy_inputs(Rewrite *r, InputKind kind) {
     if (r->from->inputs[i].kind == kind) rewrite_input(r, &r->from->inputs[i]);
 }
 
-/* The nodes of @forward; then L. */
-static Val copy_forward(Rewrite *r) {
-  for (int i = 0; i < r->from->nnodes; i++)
-    if (!rewrite_copy(r, &r->from->nodes[i])) return 0;
+/* The nodes of @forward; then L. drop: with dropout. */
+static Val copy_forward(Rewrite *r, bool drop) {
+  for (int i = 0; i < r->from->nnodes; i++) {
+    const Node *n = &r->from->nodes[i];
+    if (n->op == OP_dropout && !drop)
+      r->map[n->res] = r->map[n->args[0]];
+    else if (!rewrite_copy(r, n))
+      return 0;
+  }
   const Output *loss = graph_find_output(r->from, "loss");
   return sum_all(r->to, r->map[loss->val], span_of(r->from, loss->val));
 }
@@ -77,7 +82,7 @@ static bool make_micro(Module *into, const Graph *f) {
     sums[n++] =
         graph_input(g, prefixed(into, "grad.", in->name), IN_STATE, state_type(val_type(g, r.map[in->val])), in->span);
   }
-  Val loss_sum = scalar_input(g, "loss_sum", IN_STATE), loss = copy_forward(&r);
+  Val loss_sum = scalar_input(g, "loss_sum", IN_STATE), loss = copy_forward(&r, true);
   if (!loss || !autodiff(g, loss, inv_count, params, n, grads)) return false;
   graph_output(g, "loss_sum", graph_ew(g, OP_add, loss_sum, loss, 0, span_of(g, loss)));
   for (int i = 0; i < n; i++) {
@@ -93,7 +98,7 @@ static bool make_eval(Module *into, const Graph *f) {
   Rewrite r = rewrite_empty(into, f, "eval");
   copy_inputs(&r, IN_DATA);
   copy_inputs(&r, IN_PARAM);
-  Val loss_sum = scalar_input(r.to, "loss_sum", IN_STATE), loss = copy_forward(&r);
+  Val loss_sum = scalar_input(r.to, "loss_sum", IN_STATE), loss = copy_forward(&r, false);
   if (!loss) return false;
   graph_output(r.to, "loss_sum", graph_ew(r.to, OP_add, loss_sum, loss, 0, span_of(r.to, loss)));
   return true;
@@ -210,7 +215,7 @@ static bool make_sample(Module *into, const Graph *f) {
   copy_inputs(&r, IN_DATA);
   Val position = graph_input(g, "position", IN_DATA, type_make(DT_i32, 1, (int64_t[]){1}), (Span){0});
   copy_inputs(&r, IN_PARAM);
-  if (!copy_forward(&r)) return false;
+  if (!copy_forward(&r, false)) return false;
   Val logits = r.map[graph_find_output(f, "logits")->val];
   Span at = span_of(g, logits);
   Type t = val_type(g, logits), rows = {.dt = t.dt, .rank = 2, .dim = {dim_const(t.dim[0].n * t.dim[1].n), t.dim[2]}};

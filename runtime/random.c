@@ -1,4 +1,4 @@
-/* Philox, the initialisers and the shuffle. See random.h for what they promise.
+/* Streams, the initialisers and the shuffle. See random.h for what they promise.
  *
  * The normal initialiser is Box-Muller in double. A pair of elements shares one Philox block: the even one takes the
  * cosine, the odd one the sine, by the functions of exact.h: the same seed gives the same weights everywhere. */
@@ -9,23 +9,6 @@
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
-
-Philox philox(uint64_t seed, uint64_t stream, uint64_t position) {
-  uint32_t c0 = (uint32_t)position, c1 = (uint32_t)(position >> 32), c2 = (uint32_t)stream,
-           c3 = (uint32_t)(stream >> 32);
-  uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-  for (int round = 0; round < 10; round++) {
-    uint64_t a = UINT64_C(0xD2511F53) * c0, b = UINT64_C(0xCD9E8D57) * c2;
-    uint32_t n0 = (uint32_t)(b >> 32) ^ c1 ^ k0, n2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
-    c1 = (uint32_t)b;
-    c3 = (uint32_t)a;
-    c0 = n0;
-    c2 = n2;
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  return (Philox){{c0, c1, c2, c3}};
-}
 
 uint64_t random_stream(const char *name) {
   return XXH3_64bits(name, strlen(name));
@@ -43,6 +26,12 @@ double random_uniform(uint64_t seed, uint64_t stream, uint64_t position) {
 uint64_t random_below(uint64_t seed, uint64_t stream, uint64_t position, uint64_t n) {
   Philox r = philox(seed, stream, position);
   return (uint64_t)(((unsigned __int128)((uint64_t)r.v[1] << 32 | r.v[0]) * n) >> 64);
+}
+
+void random_dropout_key(uint64_t seed, int64_t step, int64_t micro_batch, int32_t key[2]) {
+  Philox r = philox(seed, random_stream("dropout"), (uint64_t)step);
+  r = philox((uint64_t)r.v[1] << 32 | r.v[0], 0, (uint64_t)micro_batch);
+  memcpy(key, r.v, 2 * sizeof key[0]);
 }
 
 enum { BLOCK = 128 };

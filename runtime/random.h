@@ -1,18 +1,16 @@
-/* Counter-based randomness: every number is a function of a seed, a stream and a position, of no call before it.
- *
- * Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): key = seed, counter =
- * (position, stream). So initial weights do not depend on threads, and a resumed run needs no saved generator. */
+/* Counter-based randomness: every number is a function of a seed, a stream and a position, of no call before it (Philox). So
+ * initial weights do not depend on threads, and a resumed run needs no saved generator. */
 #ifndef RT_RANDOM_H
 #define RT_RANDOM_H
+#include "ink/philox.h"
 #include "runtime/inkrt.h"
 
-typedef struct Philox {
-  uint32_t v[4];
-} Philox;
-Philox philox(uint64_t seed, uint64_t stream, uint64_t position);
 uint64_t random_stream(const char *name);                                             /* a stream number from a name */
 double random_uniform(uint64_t seed, uint64_t stream, uint64_t position);             /* [0, 1), 53 bits */
 uint64_t random_below(uint64_t seed, uint64_t stream, uint64_t position, uint64_t n); /* [0, n), n > 0 */
+
+/* The key of a micro-batch's dropout masks, as the program's two scalars take it. */
+void random_dropout_key(uint64_t seed, int64_t step, int64_t micro_batch, int32_t key[2]);
 
 /* Fills every parameter as its row says, from the seed and its name, on all threads. */
 void init_params(Engine *e, uint64_t seed);

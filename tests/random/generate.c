@@ -440,6 +440,21 @@ static Val make_rope(Gen *x) {
   return add(x, OP_rope, args, 4, at, chance(x, 70) ? 2 : 1, NULL);
 }
 
+/* Masks of one key and stream meet now and then: they are the same only where the element is. */
+static Val make_dropout(Gen *x) {
+  static const double rates[] = {0, 0.1, 0.5, 0.5, 0.9};
+  Val args[4] = {chance(x, 90) ? find_value(x, elementwise_operand, NULL) : 0};
+  if (!args[0]) args[0] = value_ranked(x, 0);
+  Type scalar = type_scalar(DT_i32);
+  for (int i = 1; i < 4; i++) {
+    Attr e = attr_str("expr", chance(x, 50) ? "3" : "-2147483648");
+    args[i] = chance(x, 60) ? find_value(x, of_type, &scalar) : 0;
+    if (!args[i]) args[i] = chance(x, 50) ? new_index(x, 0, NULL) : add(x, OP_table, NULL, 0, &e, 1, &scalar);
+  }
+  Attr rate = attr_num("rate", rates[below(x, LEN(rates))]);
+  return add(x, OP_dropout, args, 4, &rate, 1, NULL);
+}
+
 static Val attention(Gen *x, bool grad) {
   Dim b = some_dim(x), t = some_dim(x), s = chance(x, 60) ? t : some_dim(x);
   int g = 1 + below(x, 3), h = g * (1 + below(x, 3)), e = 1 + below(x, chance(x, 20) ? 80 : 12);

@@ -185,6 +185,15 @@ Test(autodiff, attention_with_grouped_heads_and_rope) {
   check_attention(2, 1, 3, 1, 1, "half");
 }
 
+Test(autodiff, dropout_and_its_gradient_have_one_mask) {
+  check_text("module \"m\"\ngraph @dropout(%x: f32[3, 20] param, %k0: i32 data, %k1: i32 data, %id: i32 data,"
+             " %w: f32[3, 20] data) {\n"
+             "  %1 = tanh %x : f32[3, 20]\n  %2 = dropout %1, %k0, %k1, %id {rate=0.4} : f32[3, 20]\n"
+             "  %3 = square %2 : f32[3, 20]\n  %4 = mul %3, %w : f32[3, 20]\n"
+             "  %5 = dropout %4, %k1, %k0, %id {rate=0.2} : f32[3, 20]\n  %6 = sum %5 {axes=[0, 1]} : f32\n"
+             "  return loss=%6\n}\n");
+}
+
 static void refused(const char *text, const char *what) {
   Graph *g = parse_module(text)->graphs[0];
   Val grad[4], wrt[4];

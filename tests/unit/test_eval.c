@@ -2,6 +2,7 @@
  * docs/numerics.md, each of which is written out here once more, as plainly as the page says it; calls, symbolic extents,
  * bad data. */
 #include "eval_help.h"
+#include "ink/philox.h"
 
 TestSuite(eval, .init = setup, .fini = teardown);
 
@@ -146,6 +147,62 @@ Test(eval, keys_before_the_window_change_nothing) {
   int64_t from = 133 * 2 * 8, n = (int64_t)(200 - 133) * 2 * 8; /* query 133 is the first whose keys begin at 64 */
   cr_assert(memcmp((float *)before[0].data + from, (float *)after[0].data + from, sizeof(float) * (size_t)n) == 0);
   cr_assert(isnan(((float *)after[0].data)[132 * 2 * 8]));
+}
+
+/* ---- dropout */
+
+static Graph *dropped(int n, double rate) {
+  return parse_module(arena_printf(a,
+                                   "module \"m\"\ngraph @g(%%x: f32[%d] data, %%k0: i32 data, %%k1: i32 data,"
+                                   " %%id: i32 data) {\n  %%1 = dropout %%x, %%k0, %%k1, %%id {rate=%g} : f32[%d]\n"
+                                   "  return y=%%1\n}\n",
+                                   n, rate, n))
+      ->graphs[0];
+}
+
+Test(eval, dropout_is_philox_of_key_stream_and_place) {
+  static const int32_t key[] = {INT32_MIN + 5, -2}, stream = -7;
+  Graph *g = dropped(300, 0.3);
+  Tensor *in = random_inputs(g, EVAL_EXACT, 1, 1, 2);
+  memcpy(in[1].data, &key[0], 4), memcpy(in[2].data, &key[1], 4), memcpy(in[3].data, &stream, 4);
+  float *x = in[0].data, *y = run_graph(g, EVAL_EXACT, in)[0].data;
+  uint64_t seed = (uint64_t)(uint32_t)key[1] << 32 | (uint32_t)key[0];
+  x[0] = NAN;
+  for (int i = 0; i < 300; i++) {
+    bool kept = philox(seed, (uint32_t)stream, (uint64_t)i).v[0] / 4294967296. >= 0.3;
+    cr_assert(eq(flt, y[i], kept ? x[i] * (float)(1 / 0.7) : 0), "element %d", i);
+  }
+}
+
+/* Shares of kept and dropped within five deviations; another key or stream, another mask; NaN does not outlive a drop. */
+Test(eval, dropout_drops_as_often_as_it_says) {
+  enum { N = 20000 };
+  static const double rate[] = {0, 0.1, 0.5, 0.9};
+  int masks[3][N], same[3] = {0};
+  for (int r = 0; r < LEN(rate); r++) {
+    Graph *g = dropped(N, rate[r]);
+    Tensor *in = random_inputs(g, EVAL_EXACT, 1, 1, 2);
+    int dropped_ones = 0;
+    for (int m = 0; m < 3; m++) {
+      int32_t key = m == 1, stream = m == 2;
+      memcpy(in[1].data, &key, 4), memcpy(in[3].data, &stream, 4);
+      float *y = run_graph(g, EVAL_EXACT, in)[0].data;
+      for (int i = 0; i < N; i++) masks[m][i] = y[i] == 0, dropped_ones += y[i] == 0;
+    }
+    cr_assert(le(dbl, fabs(dropped_ones / (3. * N) - rate[r]), 5 * sqrt(rate[r] * (1 - rate[r]) / (3. * N))));
+    for (int m = 0; m < 3 && rate[r] == 0.5; m++)
+      for (int i = 0; i < N; i++) same[m] += masks[m][i] == masks[(m + 1) % 3][i];
+  }
+  for (int m = 0; m < 3; m++) cr_assert(le(dbl, fabs(same[m] / (double)N - 0.5), 5 * sqrt(0.25 / N)));
+  Graph *g = dropped(200, 0.5);
+  Tensor *in = random_inputs(g, EVAL_EXACT, 1, 1, 2);
+  float *x = in[0].data;
+  for (int i = 0; i < 200; i++) x[i] = NAN;
+  float *y = run_graph(g, EVAL_EXACT, in)[0].data;
+  int zeros = 0;
+  for (int i = 0; i < 200; i++) zeros += y[i] == 0;
+  cr_assert(gt(int, zeros, 50));
+  modes_agree(dropped(1000, 0.4), -2, 2, 1e-6);
 }
 
 /* ---- canonical orders */

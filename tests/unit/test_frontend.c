@@ -182,6 +182,28 @@ Test(frontend, symbolic_extents) {
   }
 }
 
+/* Each place that drops has a stream of its own, in layers, too; a rate of 0 leaves nothing. */
+Test(frontend, dropout) {
+  const char *set[] = {"consts.dropout=0.2", "dims.layers=3"};
+  const Graph *g = forward(load_with("models/char.yaml", &(ModelOptions){.sets = set, .nsets = 2}));
+  uint32_t streams = 0;
+  int n = 0;
+  for (int i = 0; i < g->nnodes; i++) {
+    const Node *drop = &g->nodes[i];
+    if (drop->op != OP_dropout) continue;
+    n++;
+    cr_assert(eq(dbl, node_attr(drop, "rate")->num, 0.2));
+    cr_assert(eq(str, (char *)val_input(g, drop->args[1])->name, "dropout.key0"));
+    cr_assert(eq(str, (char *)val_input(g, drop->args[2])->name, "dropout.key1"));
+    streams |= 1u << atoi(node_attr(val_node(g, drop->args[3]), "expr")->str);
+  }
+  cr_assert(eq(int, n, 7)); /* the embedding, and two in a layer */
+  cr_assert(eq(u32, streams, 127));
+  g = forward(load("models/char.yaml", NULL, 0));
+  cr_assert(zero(ptr, (void *)graph_find_input(g, "dropout.key0")));
+  for (int i = 0; i < g->nnodes; i++) CHECK(g->nodes[i].op != OP_dropout);
+}
+
 static int64_t window_of(const char *set) {
   const Graph *g = forward(load_with("tests/frontend/base/windowed.yaml", &(ModelOptions){.sets = &set, .nsets = 1}));
   for (int i = 0; i < g->nnodes; i++)

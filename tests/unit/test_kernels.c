@@ -526,6 +526,72 @@ Test(kernels, attention_windows_wide) {
   check(&t, WIDE | V4);
 }
 
+/* ---- dropout: in every kind of region, at any place of a row, along and across the lanes */
+
+Test(kernels, dropout_regions) {
+  static const char key[] = "%k0: i32 data, %k1: i32 data, %id: i32 data";
+  static const struct { int b, t, d; } size[] = {{1, 1, 1}, {2, 3, 5}, {3, 7, 64}, {2, 65, 100}, {1, 33, 129}};
+  static const char *const rate[] = {"0.1", "0.5", "0", "0.999", "0.2"};
+  Text t = begin("dropout");
+  for (int i = 0; i < LEN(size); i++) {
+    int B = size[i].b, T = size[i].t, D = size[i].d;
+    const char *p = rate[i], *kind = i % 2 ? "rare." : "";
+    text_add(&t,
+             "region map @%splain.%d(%%x: f32[%d, %d, %d] data, %s) {\n"
+             "  %%1 = dropout %%x, %%k0, %%k1, %%id {rate=%s} : f32[%d, %d, %d]\n  return y=%%1\n}\n",
+             kind, i, B, T, D, key, p, B, T, D);
+    text_add(&t,
+             "region map @twice.%d(%%x: f32[%d, %d, %d] data, %%z: f32[%d, %d] data, %s, %%other: i32 data) {\n"
+             "  %%1 = broadcast %%z {axes=[0, 2]} : f32[%d, %d, %d]\n  %%2 = mul %%x, %%1 : f32[%d, %d, %d]\n"
+             "  %%3 = dropout %%2, %%k0, %%k1, %%id {rate=%s} : f32[%d, %d, %d]\n"
+             "  %%4 = dropout %%1, %%k0, %%k1, %%other {rate=%s} : f32[%d, %d, %d]\n"
+             "  %%5 = dropout %%z, %%k1, %%k0, %%id {rate=%s} : f32[%d, %d]\n"
+             "  %%6 = add %%3, %%4 : f32[%d, %d, %d]\n  return y=%%6, z=%%5\n}\n",
+             i, B, T, D, B, D, key, B, T, D, B, T, D, p, B, T, D, p, B, T, D, p, B, D, B, T, D);
+    text_add(&t,
+             "region map @across.%d(%%x: f32[%d, %d, %d] data, %s) {\n"
+             "  %%1 = dropout %%x, %%k0, %%k1, %%id {rate=%s} : f32[%d, %d, %d]\n"
+             "  %%2 = transpose %%1 {perm=[2, 0, 1]} : f32[%d, %d, %d]\n  return y=%%2\n}\n",
+             i, B, T, D, key, p, B, T, D, D, B, T);
+    text_add(
+        &t,
+        "region row @row.%d(%%x: f32[%d, %d, %d] data, %s) {\n"
+        "  %%1 = dropout %%x, %%k0, %%k1, %%id {rate=%s} : f32[%d, %d, %d]\n  %%2 = sum %%1 {axes=[2]} : f32[%d, %d]\n"
+        "  %%3 = dropout %%2, %%k0, %%k1, %%id {rate=%s} : f32[%d, %d]\n"
+        "  %%4 = broadcast %%3 {axes=[0, 1]} : f32[%d, %d, %d]\n  %%5 = sub %%1, %%4 : f32[%d, %d, %d]\n"
+        "  return y=%%5, s=%%3\n}\n",
+        i, B, T, D, key, p, B, T, D, B, T, p, B, T, B, T, D, B, T, D);
+    text_add(&t,
+             "region column @column.%d(%%x: f32[%d, %d, %d] data, %s) {\n"
+             "  %%1 = dropout %%x, %%k0, %%k1, %%id {rate=%s} : f32[%d, %d, %d]\n"
+             "  %%2 = sum %%1 {axes=[0, 1]} : f32[%d]\n  %%3 = dropout %%2, %%k0, %%k1, %%id {rate=%s} : f32[%d]\n"
+             "  return s=%%3\n}\n",
+             i, B, T, D, key, p, B, T, D, D, p, D);
+    text_add(
+        &t,
+        "region contract @contract.%d(%%x: f32[%d, %d, 19] data, %%w: f32[%d, 19] param, %%r: f32[%d, %d, %d] data, "
+        "%s) {\n"
+        "  %%1 = contract %%x, %%w {rule=\"btk,dk->btd\"} : f32[%d, %d, %d]\n"
+        "  %%2 = dropout %%1, %%k0, %%k1, %%id {rate=%s} : f32[%d, %d, %d]\n"
+        "  %%3 = add %%r, %%2 : f32[%d, %d, %d]\n  return y=%%3\n}\n",
+        i, B, T, D, B, T, D, key, B, T, D, p, B, T, D, B, T, D);
+    text_add(&t,
+             "region contract @factor.%d(%%x: f32[%d, %d, 19] data, %%w: f32[%d, 19] param, %s) {\n"
+             "  %%1 = dropout %%x, %%k0, %%k1, %%id {rate=%s} : f32[%d, %d, 19]\n"
+             "  %%2 = contract %%1, %%w {rule=\"btk,dk->btd\"} : f32[%d, %d, %d]\n  return y=%%2\n}\n",
+             i, B, T, D, key, p, B, T, B, T, D);
+  }
+  text_add(&t,
+           "region map @scalar(%%x: f32 data, %s) {\n  %%1 = dropout %%x, %%k0, %%k1, %%id {rate=0.5} : f32\n"
+           "  return y=%%1\n}\n",
+           key);
+  text_add(&t,
+           "region map @symbols(%%x: f32[B<=8, T<=70, 5] data, %s) {\n"
+           "  %%1 = dropout %%x, %%k0, %%k1, %%id {rate=0.5} : f32[B<=8, T<=70, 5]\n  return y=%%1\n}\n",
+           key);
+  check(&t, ALL);
+}
+
 /* ---- scatter and rope */
 
 Test(kernels, scatter_add_and_rope) {

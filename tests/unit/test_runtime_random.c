@@ -20,6 +20,18 @@ Test(philox, known_answers) {
   }
 }
 
+Test(philox, dropout_keys_differ) {
+  int32_t key[4][2], again[2];
+  random_dropout_key(1, 5, 0, key[0]);
+  random_dropout_key(1, 5, 1, key[1]);
+  random_dropout_key(1, 6, 0, key[2]);
+  random_dropout_key(2, 5, 0, key[3]);
+  random_dropout_key(1, 5, 0, again);
+  cr_assert(zero(int, memcmp(key[0], again, sizeof(again))));
+  for (int i = 0; i < 4; i++)
+    for (int k = 0; k < i; k++) cr_assert(key[i][0] != key[k][0] && key[i][1] != key[k][1], "keys %d and %d", i, k);
+}
+
 static void params_of(int threads, uint64_t seed, float *out) {
   Fixture *f = fixture_new();
   Program p;
