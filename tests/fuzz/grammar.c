@@ -224,6 +224,11 @@ static void elementwise(Gen *g, Ty t, int depth, Text *out) {
   unsigned how = pick(g, 4);
   if (how == 0) {
     call(g, one[pick(g, LEN(one))], t, depth, out);
+    if (chance(g, 6)) {
+      text_add(out, " * dropout(");
+      expr(g, t, depth, out);
+      text_add(out, ", %s)", chance(g, 4) ? "0" : "0.25");
+    }
   } else if (how == 1) {
     text_add(out, "(");
     expr(g, t, depth, out);

@@ -107,7 +107,11 @@ static const char maps[] =
     "  return y=%5, z=%1\n}\n"
     "region map @onehot.$i(%i: i32[$B, $T] data, %s: bf16[$B, $T] data) {\n"
     "  %1 = onehot %i : bf16[$B, $T, $D]\n  %2 = broadcast %s {axes=[0, 1]} : bf16[$B, $T, $D]\n"
-    "  %3 = mul %1, %2 : bf16[$B, $T, $D]\n  return y=%3, z=%1\n}\n";
+    "  %3 = mul %1, %2 : bf16[$B, $T, $D]\n  return y=%3, z=%1\n}\n"
+    "region map @wide.dropout.$i(%x: bf16[$B, $T, $D] data, %z: f32[$B, $T, $D] data, %a: i32 data, %b: i32 data) {\n"
+    "  %1 = dropout %x, %a, %b, %b {rate=0.3} : bf16[$B, $T, $D]\n  %2 = cast %1 : f32[$B, $T, $D]\n"
+    "  %3 = add %2, %z : f32[$B, $T, $D]\n  %4 = dropout %3, %a, %b, %a {rate=0.7} : f32[$B, $T, $D]\n"
+    "  %5 = cast %4 : bf16[$B, $T, $D]\n  return y=%1, u=%5\n}\n";
 
 static const char rows[] =
     "region row @norm.$i(%x: bf16[$B, $T, $D] data, %w: f32[$D] param) {\n  %n = const {value=0.01} : f32\n"

@@ -59,6 +59,11 @@ static const Small llama = {
     {"dims.d=40", "dims.layers=1", "dims.heads=4", "dims.kv=2", "dims.ff=36", "dims.ctx=72", "dims.vocab=151"}};
 static const Small chars = {
     "models/char.yaml", 16, 13000, {"dims.d=24", "dims.layers=2", "dims.heads=2", "dims.ctx=16", "dims.vocab=229"}};
+static const Small dropped = {
+    "models/char.yaml",
+    16,
+    13000,
+    {"dims.d=24", "dims.layers=2", "dims.heads=2", "dims.ctx=16", "dims.vocab=229", "consts.dropout=0.3"}};
 static const Small mlp = {"models/mlp.yaml", 0, 72, {"dims.pixels=35", "dims.hidden=9"}};
 
 #define CHUNKED "cpu:x86-64-v3,chunk="
@@ -257,6 +262,13 @@ static int64_t feed(Machine *m, int n, const Model *model) {
   return count;
 }
 
+/* The key of dropout: any two numbers, others in each micro-batch. */
+static void set_dropout_key(Machine *m, int step, int micro) {
+  double key[2] = {1e9 * step - 5e9, -2147483648. + micro};
+  machine_set(m, "dropout.key0", type_scalar(DT_i32), &key[0]);
+  machine_set(m, "dropout.key1", type_scalar(DT_i32), &key[1]);
+}
+
 static void scalars(Machine *m, int step) {
   set_scalar(m, "lr", 0.01);
   set_scalar(m, "beta1", 0.9);
@@ -281,6 +293,7 @@ static void run_machines(Machine *m, int n, const Model *model) {
         snprintf(when, sizeof when, "step %d, micro-batch %d", step, b + 1);
         set_scalar(&m[i], "inv_count", 1 / (double)(count * MICRO));
         machine_set(&m[i], "loss_sum", type_scalar(DT_f32), &zero);
+        set_dropout_key(&m[i], step % 4 + 4, b);
         machine_run(&m[i], "micro");
         if (i > 1) compare_list(&m[i], &m[0], "micro", when);
         loss[i] += machine_scalar(&m[i], "loss_sum") / (double)(count * MICRO);
@@ -371,6 +384,9 @@ Test(models, llama_is_the_evaluator_s_bits) {
 Test(models, char_is_the_evaluator_s_bits) {
   check_model(&chars, false);
 }
+Test(models, dropout_is_the_evaluator_s_bits) {
+  check_model(&dropped, false);
+}
 Test(models, mlp_is_the_evaluator_s_bits) {
   check_model(&mlp, true);
 }
@@ -405,7 +421,7 @@ static void check_kernels(const Compile *c, const char *what) {
 }
 
 Test(models, every_stage_reads_back_as_it_was_written) {
-  static const Small *const all[] = {&gpt2, &llama, &chars, &mlp};
+  static const Small *const all[] = {&gpt2, &llama, &chars, &dropped, &mlp};
   for (int i = 0; i < LEN(all); i++) {
     check_text(compile(all[i], targets[0], NULL, STAGE_GRAPH)->module, arena_printf(a, "%s, source", all[i]->path));
     for (int p = 0; p < pass_count; p++)
@@ -437,7 +453,7 @@ static int regions(const Small *s, const char *layers) {
 
 /* Regions of scalars apart: the gradients' norms are summed in one of them for every 60 parameters. */
 Test(models, eighty_layers_have_the_kernels_of_two) {
-  static const Small *const deep[] = {&gpt2, &llama, &chars};
+  static const Small *const deep[] = {&gpt2, &llama, &chars, &dropped};
   for (int i = 0; i < LEN(deep); i++) {
     int two = regions(deep[i], "dims.layers=2");
     cr_assert(two > 5);
