@@ -9,8 +9,8 @@
  * Order: higher count first, then the smaller left id, then the smaller right id; nothing depends on the order of the
  * text beyond its counts. A merge whose bytes are a token already (ab+c where a+bc came first) makes that token, so the
  * vocabulary holds no bytes twice. Memory grows with the distinct words, not with the text. */
-#include "data/split.h"
 #include "data/tokenizer.h"
+#include "text/split.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -79,7 +79,7 @@ void bpe_trainer_free(BpeTrainer *t) {
 /* ---- counting words */
 
 static uint32_t *word_slot(BpeTrainer *t, const char *s, size_t n) {
-  size_t at = bpe_hash(s, n) & (t->slots - 1);
+  size_t at = bytes_hash(s, n) & (t->slots - 1);
   for (; t->slot[at]; at = (at + 1) & (t->slots - 1)) {
     const Word *w = &t->word[t->slot[at] - 1];
     if (w->n == n && !memcmp(t->bytes + w->at, s, n)) break;
@@ -115,7 +115,7 @@ bool bpe_trainer_feed(BpeTrainer *t, const char *text, size_t n, bool last, Diag
 /* ---- pairs */
 
 static Pair *pair_slot(BpeTrainer *t, uint64_t key) {
-  size_t at = bpe_mix(key) & (t->pair_slots - 1);
+  size_t at = number_hash(key) & (t->pair_slots - 1);
   while (t->pair[at].key != KEY_NONE && t->pair[at].key != key) at = (at + 1) & (t->pair_slots - 1);
   return &t->pair[at];
 }

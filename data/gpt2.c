@@ -8,7 +8,7 @@
  * end-of-text token, which is 50256 in every GPT-2 checkpoint. In GPT-2's construction the merge of rank r makes the
  * token 256 + r, so the damage can be told from the files; it is mended, and tokenizer_note says so. */
 #include "data/tokenizer.h"
-#include "text/utf8.h"
+#include "text/byte_level.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -18,38 +18,10 @@
 
 enum { LIMIT = 256 << 20 }; /* bytes of a file */
 
-/* Printable Latin-1 without space and soft hyphen spells itself; the other 68 bytes are U+0100 and on, in order. */
-static bool plain(unsigned c) {
-  return (c >= 0x21 && c <= 0x7e) || (c >= 0xa1 && c != 0xad);
-}
-
-uint32_t byte_level_code(unsigned char byte) {
-  uint32_t code = 0x100;
-  if (plain(byte)) return byte;
-  for (unsigned c = 0; c < byte; c++) code += !plain(c);
-  return code;
-}
-
-int byte_level_byte(uint32_t code) {
-  if (code < 0x100) return plain(code) ? (int)code : -1;
-  for (unsigned c = 0; c < 0x100; c++)
-    if (!plain(c) && byte_level_code((unsigned char)c) == code) return (int)c;
-  return -1;
-}
-
-/* The bytes that a spelling stands for, appended to out (emptied first); false when it is none. */
+/* The bytes that a spelling stands for, in out; false when it is none. */
 static bool despell(const char *s, size_t n, Text *out) {
   out->n = 0;
-  for (size_t i = 0; i < n;) {
-    uint32_t cp;
-    int k = utf8_next((const unsigned char *)s + i, n - i, &cp);
-    int byte = k > 0 ? byte_level_byte(cp) : -1;
-    if (byte < 0) return false;
-    char c = (char)byte;
-    text_write(out, &c, 1);
-    i += (size_t)k;
-  }
-  return n > 0;
+  return n > 0 && byte_level_despell(s, n, out);
 }
 
 /* The file's text, malloc'ed and NUL-terminated. Errors name the path. */

@@ -3,7 +3,7 @@
  * Portions may end anywhere, so what cannot be decided yet is kept: a begun character (char), the piece that may go on
  * (bpe, in the splitter). Must hold: decode(encode(x)) == x for every text that encodes. */
 #include "data/tokenizer.h"
-#include "data/split.h"
+#include "text/split.h"
 #include "text/utf8.h"
 
 #include <inttypes.h>

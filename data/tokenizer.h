@@ -9,8 +9,8 @@
  * A tokenizer is used by one thread at a time. */
 #ifndef DATA_TOKENIZER_H
 #define DATA_TOKENIZER_H
-#include "data/bpe.h"
 #include "ink/base.h"
+#include "text/bpe.h"
 #include "text/memory.h"
 
 #define END_OF_TEXT "<|endoftext|>"
@@ -76,9 +76,4 @@ struct Tokenizer {
   struct Splitter *split;
   Text note;
 };
-
-/* GPT-2's spelling of a byte as a printable character: the byte itself where it is printable and no space, else the
- * next of U+0100, U+0101 ... */
-uint32_t byte_level_code(unsigned char byte);
-int byte_level_byte(uint32_t code); /* the inverse; -1: none */
 #endif

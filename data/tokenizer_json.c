@@ -5,6 +5,7 @@
  * up each and decoding (Fuse) joins them with nothing. Written by hand, in id order and with the same bytes every time;
  * a JSON library would sort or lose U+0000. */
 #include "data/tokenizer.h"
+#include "text/byte_level.h"
 #include "text/utf8.h"
 
 #include <inttypes.h>

@@ -1,7 +1,7 @@
 /* Tokenizers: GPT-2's published vectors, decode(encode(x)) == x, the same ids however the text is portioned, the same
  * merges by scanning and by heap, and files that are wrong. */
-#include "data/split.h"
 #include "data/tokenizer.h"
+#include "text/split.h"
 #include "text/utf8.h"
 
 #include <criterion/criterion.h>

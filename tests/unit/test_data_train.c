@@ -1,6 +1,6 @@
 /* Byte-pair training against its definition, written plainly: count all pairs, merge the best, again. */
-#include "data/split.h"
 #include "data/tokenizer.h"
+#include "text/split.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>

@@ -7,7 +7,7 @@
  * The pattern is published with GPT-2 (Radford et al. 2019). Its \s is spelled out here as Unicode's White_Space,
  * because PCRE2 counts U+180E too. Must hold: the concatenated pieces are the text. */
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "data/split.h"
+#include "text/split.h"
 #include "text/memory.h"
 #include "text/utf8.h"
 

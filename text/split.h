@@ -3,8 +3,8 @@
  * Text may come in any portions: the pieces are those of the whole text. Bytes that are no UTF-8 become pieces of one
  * byte each, and the text between them is split as if it stood alone. A piece longer than SPLIT_LONGEST (a megabyte of
  * letters without a space) is cut there, so that memory and time stay bounded. */
-#ifndef DATA_SPLIT_H
-#define DATA_SPLIT_H
+#ifndef TEXT_SPLIT_H
+#define TEXT_SPLIT_H
 #include "ink/base.h"
 
 enum { SPLIT_LONGEST = 1 << 20 };

@@ -1,11 +1,11 @@
 /* Byte-pair encoding.
  *
- * Three tables, all open addressing with linear probing: bytes -> token (for loading and training), pair -> rank and
- * merged token, piece -> ids (the cache; text repeats its words, so most pieces end there). A short piece is merged by
+ * Three tables, all open addressing with linear probing: bytes -> token (vocab.h), pair -> rank and merged token,
+ * piece -> ids (the cache; text repeats its words, so most pieces end there). A short piece is merged by
  * scanning for the lowest rank again and again, a long one with a heap of candidate pairs over a linked list, so that
  * the time for n bytes is O(n log n). Both apply the same merges in the same order: lowest rank first, leftmost first.
  * The cache is emptied when full, so memory is bounded whatever the text is. */
-#include "data/bpe.h"
+#include "text/bpe.h"
 
 #include <string.h>
 
@@ -15,7 +15,9 @@ enum {
   CACHED = 64,                   /* and up to this many are remembered */
   CACHE_SLOTS = 1 << 19,         /* 12 MB of slots, and at most: */
   CACHE_BYTES = 8 * 1024 * 1024, /* of pieces */
-  CACHE_IDS = CACHE_BYTES        /* each id stands for a byte at least */
+  CACHE_IDS = CACHE_BYTES,       /* each id stands for a byte at least, or is not remembered */
+  SPLIT_ALL_LONGEST = 1 << 14,   /* bpe_rank_all: bytes of a token, */
+  SPLIT_ALL_WORK = INT32_MAX     /* and of all tokens the squares of these */
 };
 
 typedef struct Merge {
@@ -39,96 +41,73 @@ typedef struct Symbol {
 } Symbol;
 
 struct Bpe {
-  size_t *start; /* count + 1 offsets into bytes */
-  size_t cap_start;
-  char *bytes;
-  size_t nbytes, cap_bytes;
-  uint32_t count;
-  uint32_t *token; /* id + 1 by hash of its bytes; 0: free */
-  size_t token_slots;
+  Vocab tokens;
   uint64_t *ranked; /* pair by rank */
   size_t cap_ranked;
   uint32_t merges;
   Merge *merge; /* rank NONE: free */
   size_t merge_slots;
   uint32_t byte[256];
+  BpeBegin begin; /* NULL: from the bytes */
+  const void *ctx;
+  bool whole, shared; /* shared: the tables above are another's */
   Cached *cache;
   char *cache_text;
   uint32_t *cache_ids;
   size_t cached, cached_bytes, cached_ids;
   Symbol *symbol; /* work space for long pieces */
   size_t cap_symbol;
+  Ids first; /* symbols that a piece begins with */
   Candidate *heap;
   size_t nheap, cap_heap;
 };
 
 Bpe *bpe_new(void) {
-  Bpe *b = memory_zeroed(1, sizeof *b);
-  RESERVE(b->start, b->cap_start, 1);
-  b->start[0] = 0;
-  RESERVE(b->bytes, b->cap_bytes, 1);
-  return b;
+  return memory_zeroed(1, sizeof(Bpe));
+}
+
+Bpe *bpe_share(const Bpe *b) {
+  Bpe *s = bpe_new();
+  *s = *b;
+  s->shared = true;
+  s->cache = NULL, s->cache_text = NULL, s->cache_ids = NULL, s->symbol = NULL, s->heap = NULL;
+  s->cached = s->cached_bytes = s->cached_ids = s->cap_symbol = s->nheap = s->cap_heap = 0;
+  s->first = (Ids){0};
+  return s;
 }
 
 void bpe_free(Bpe *b) {
   if (!b) return;
-  free(b->start), free(b->bytes), free(b->token), free(b->ranked), free(b->merge);
-  free(b->cache), free(b->cache_text), free(b->cache_ids), free(b->symbol), free(b->heap);
+  if (!b->shared) vocab_free(&b->tokens), free(b->ranked), free(b->merge);
+  free(b->cache), free(b->cache_text), free(b->cache_ids), free(b->symbol), free(b->heap), free(b->first.v);
   free(b);
+}
+
+void bpe_begin(Bpe *b, BpeBegin begin, const void *ctx) {
+  b->begin = begin;
+  b->ctx = ctx;
+}
+
+void bpe_whole(Bpe *b) {
+  b->whole = true;
 }
 
 /* ---- tokens */
 
 uint32_t bpe_count(const Bpe *b) {
-  return b->count;
+  return b->tokens.count;
 }
 
 const char *bpe_bytes(const Bpe *b, uint32_t id, size_t *n) {
-  *n = b->start[id + 1] - b->start[id];
-  return b->bytes + b->start[id];
-}
-
-/* The slot that holds a token of these bytes, or the free one where it belongs. */
-static size_t token_slot(const Bpe *b, const char *bytes, size_t n) {
-  size_t mask = b->token_slots - 1, at = bpe_hash(bytes, n) & mask;
-  for (; b->token[at]; at = (at + 1) & mask) {
-    size_t m;
-    const char *have = bpe_bytes(b, b->token[at] - 1, &m);
-    if (m == n && !memcmp(have, bytes, n)) break;
-  }
-  return at;
+  return vocab_bytes(&b->tokens, id, n);
 }
 
 bool bpe_find(const Bpe *b, const char *bytes, size_t n, uint32_t *id) {
-  if (!n || !b->token_slots) return false;
-  size_t at = token_slot(b, bytes, n);
-  if (b->token[at]) *id = b->token[at] - 1;
-  return b->token[at] != 0;
-}
-
-static void grow_tokens(Bpe *b) {
-  free(b->token);
-  b->token_slots = b->token_slots ? 2 * b->token_slots : 1024;
-  b->token = memory_zeroed(b->token_slots, sizeof *b->token);
-  for (uint32_t id = 0; id < b->count; id++) {
-    size_t n;
-    const char *bytes = bpe_bytes(b, id, &n);
-    size_t at = n ? token_slot(b, bytes, n) : 0;
-    if (n && !b->token[at]) b->token[at] = id + 1;
-  }
+  return vocab_find(&b->tokens, bytes, n, id);
 }
 
 uint32_t bpe_add(Bpe *b, const char *bytes, size_t n) {
-  if (2 * ((size_t)b->count + 1) > b->token_slots) grow_tokens(b);
-  RESERVE(b->bytes, b->cap_bytes, b->nbytes + n);
-  RESERVE(b->start, b->cap_start, (size_t)b->count + 2);
-  if (n) memcpy(b->bytes + b->nbytes, bytes, n);
-  b->nbytes += n;
-  uint32_t id = b->count++;
-  b->start[b->count] = b->nbytes;
-  size_t at = n ? token_slot(b, b->bytes + b->start[id], n) : 0;
-  if (n && !b->token[at]) b->token[at] = id + 1;
-  return id;
+  return vocab_add(&b->tokens, bytes, n);
 }
 
 bool bpe_ready(Bpe *b, int *byte) {
@@ -143,7 +122,7 @@ bool bpe_ready(Bpe *b, int *byte) {
 /* ---- merges */
 
 static Merge *merge_slot(const Bpe *b, uint64_t pair) {
-  size_t mask = b->merge_slots - 1, at = bpe_mix(pair) & mask;
+  size_t mask = b->merge_slots - 1, at = number_hash(pair) & mask;
   while (b->merge[at].rank != NONE && b->merge[at].pair != pair) at = (at + 1) & mask;
   return &b->merge[at];
 }
@@ -159,17 +138,40 @@ static void grow_merges(Bpe *b) {
   free(old);
 }
 
-bool bpe_merge(Bpe *b, uint32_t left, uint32_t right, uint32_t merged) {
-  size_t n, m, k;
-  const char *l = bpe_bytes(b, left, &n), *r = bpe_bytes(b, right, &m), *t = bpe_bytes(b, merged, &k);
-  if (k != n + m || memcmp(t, l, n) || memcmp(t + n, r, m)) return false;
+bool bpe_rank(Bpe *b, uint32_t left, uint32_t right, uint32_t merged, uint32_t rank) {
   if (2 * ((size_t)b->merges + 1) > b->merge_slots) grow_merges(b);
   uint64_t pair = (uint64_t)left << 32 | right;
   Merge *slot = merge_slot(b, pair);
   if (slot->rank != NONE) return false;
-  *slot = (Merge){pair, b->merges, merged};
-  RESERVE(b->ranked, b->cap_ranked, (size_t)b->merges + 1);
-  b->ranked[b->merges++] = pair;
+  *slot = (Merge){pair, rank, merged};
+  b->merges++;
+  return true;
+}
+
+bool bpe_merge(Bpe *b, uint32_t left, uint32_t right, uint32_t merged) {
+  size_t n, m, k;
+  const char *l = bpe_bytes(b, left, &n), *r = bpe_bytes(b, right, &m), *t = bpe_bytes(b, merged, &k);
+  if (k != n + m || memcmp(t, l, n) || memcmp(t + n, r, m)) return false;
+  if (!bpe_rank(b, left, right, merged, b->merges)) return false;
+  RESERVE(b->ranked, b->cap_ranked, b->merges);
+  b->ranked[b->merges - 1] = (uint64_t)left << 32 | right;
+  return true;
+}
+
+bool bpe_rank_all(Bpe *b, const uint32_t *rank) {
+  uint64_t work = 0;
+  for (uint32_t id = 0; id < bpe_count(b); id++) {
+    size_t n;
+    const char *s = bpe_bytes(b, id, &n);
+    if (n < 2 || (rank && rank[id] == BPE_NEVER)) continue;
+    if (n > SPLIT_ALL_LONGEST || (work += n * n) > SPLIT_ALL_WORK) return false;
+    for (size_t k = 1; k < n; k++) {
+      uint32_t left, right;
+      if (!bpe_find(b, s, k, &left) || (rank && rank[left] == BPE_NEVER)) continue;
+      if (!bpe_find(b, s + k, n - k, &right) || (rank && rank[right] == BPE_NEVER)) continue;
+      bpe_rank(b, left, right, id, rank ? rank[id] : id);
+    }
+  }
   return true;
 }
 
@@ -189,10 +191,10 @@ static inline Merge pair_merge(const Bpe *b, uint32_t left, uint32_t right) {
 
 /* ---- one piece */
 
-static void encode_short(const Bpe *b, const char *piece, size_t n, Ids *out) {
+static void merge_short(const Bpe *b, const uint32_t *first, size_t n, Ids *out) {
   uint32_t id[SCANNED];
   Merge m[SCANNED]; /* of symbols i and i + 1 */
-  for (size_t i = 0; i < n; i++) id[i] = b->byte[(unsigned char)piece[i]];
+  for (size_t i = 0; i < n; i++) id[i] = first[i];
   for (size_t i = 0; i + 1 < n; i++) m[i] = pair_merge(b, id[i], id[i + 1]);
   for (;;) {
     size_t best = 0;
@@ -239,11 +241,11 @@ static Candidate heap_pop(Bpe *b) {
   return top;
 }
 
-static void encode_long(Bpe *b, const char *piece, size_t n, Ids *out) {
+static void merge_long(Bpe *b, const uint32_t *first, size_t n, Ids *out) {
   RESERVE(b->symbol, b->cap_symbol, n);
   Symbol *s = b->symbol;
   for (size_t i = 0; i < n; i++)
-    s[i] = (Symbol){b->byte[(unsigned char)piece[i]], i ? (uint32_t)i - 1 : NONE, i + 1 < n ? (uint32_t)i + 1 : NONE};
+    s[i] = (Symbol){first[i], i ? (uint32_t)i - 1 : NONE, i + 1 < n ? (uint32_t)i + 1 : NONE};
   b->nheap = 0;
   for (size_t i = 0; i < n; i++) heap_push(b, (uint32_t)i);
   while (b->nheap) {
@@ -259,6 +261,27 @@ static void encode_long(Bpe *b, const char *piece, size_t n, Ids *out) {
     if (l->prev != NONE) heap_push(b, l->prev);
   }
   for (uint32_t i = 0; i != NONE; i = s[i].next) ids_add(out, s[i].id);
+}
+
+static bool encode(Bpe *b, const char *piece, size_t n, Ids *out) {
+  uint32_t token;
+  if (b->whole && bpe_find(b, piece, n, &token)) {
+    ids_add(out, token);
+    return true;
+  }
+  b->first.n = 0;
+  if (b->begin) {
+    if (!b->begin(b->ctx, piece, n, &b->first)) return false;
+  } else {
+    RESERVE(b->first.v, b->first.cap, n);
+    for (size_t i = 0; i < n; i++) b->first.v[i] = b->byte[(unsigned char)piece[i]];
+    b->first.n = n;
+  }
+  if (b->first.n <= SCANNED)
+    merge_short(b, b->first.v, b->first.n, out);
+  else
+    merge_long(b, b->first.v, b->first.n, out);
+  return true;
 }
 
 /* ---- the cache */
@@ -281,32 +304,25 @@ static Cached *cache_slot(Bpe *b, uint64_t hash, const char *piece, size_t n) {
   return &b->cache[at];
 }
 
-void bpe_encode(Bpe *b, const char *piece, size_t n, Ids *out) {
-  if (n < 2 || n > CACHED) {
-    if (n <= SCANNED)
-      encode_short(b, piece, n, out);
-    else
-      encode_long(b, piece, n, out);
-    return;
-  }
-  uint64_t hash = bpe_hash(piece, n);
+bool bpe_encode(Bpe *b, const char *piece, size_t n, Ids *out) {
+  if (n < 2 || n > CACHED) return encode(b, piece, n, out);
+  uint64_t hash = bytes_hash(piece, n);
   Cached *c = cache_slot(b, hash, piece, n);
   if (c->n) {
     RESERVE(out->v, out->cap, out->n + c->count);
     memcpy(out->v + out->n, b->cache_ids + c->ids, c->count * sizeof *out->v);
     out->n += c->count;
-    return;
+    return true;
   }
   size_t from = out->n;
-  if (n <= SCANNED)
-    encode_short(b, piece, n, out);
-  else
-    encode_long(b, piece, n, out);
+  if (!encode(b, piece, n, out)) return false;
   size_t count = out->n - from;
+  if (count > n) return true;
   *c = (Cached){hash, (uint32_t)b->cached_bytes, (uint32_t)b->cached_ids, (uint16_t)n, (uint16_t)count};
   memcpy(b->cache_text + b->cached_bytes, piece, n);
   memcpy(b->cache_ids + b->cached_ids, out->v + from, count * sizeof *out->v);
   b->cached++;
   b->cached_bytes += n;
   b->cached_ids += count;
+  return true;
 }
