@@ -1,6 +1,7 @@
 /* Tokenizers: GPT-2's published vectors, decode(encode(x)) == x, the same ids however the text is portioned, the same
  * merges by scanning and by heap, and files that are wrong. */
 #include "data/tokenizer.h"
+#include "text/byte_level.h"
 #include "text/split.h"
 #include "text/utf8.h"
 
