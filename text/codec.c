@@ -27,7 +27,7 @@ Codec *codec_share(Codec *c) {
 static void free_tables(CodecTables *t) {
   for (int i = 0; i < t->nfiles; i++) free((void *)t->file[i].name), free((void *)t->file[i].bytes);
   free(t->file);
-  vocab_free(&t->spelled), vocab_free(&t->running);
+  vocab_free(&t->spelled), vocab_free(&t->written), vocab_free(&t->running);
   free(t->special), free(t->kinds);
   added_free(&t->added);
   normalizer_free(&t->normalizer);
@@ -88,6 +88,11 @@ static bool read_tokens(CodecTables *t, const json_t *config, Diags *err) {
                     "merges.txt or encoder.json with vocab.bpe");
 }
 
+/* Tokens as they are decoded. */
+static const Vocab *written(const CodecTables *t) {
+  return t->written.count ? &t->written : &t->spelled;
+}
+
 /* Every token as it stands in running text, and the bytes of those that are bytes. */
 static void run_tokens(CodecTables *t) {
   Text one = {0};
@@ -95,7 +100,7 @@ static void run_tokens(CodecTables *t) {
     size_t n;
     vocab_bytes(&t->spelled, id, &n);
     one.n = 0;
-    if (n) decode(&t->decoder, &t->spelled, &id, 1, false, true, &one);
+    if (n) decode(&t->decoder, written(t), &id, 1, false, true, &one);
     vocab_add(&t->running, one.s, one.n);
   }
   text_free(&one);
@@ -144,7 +149,7 @@ static bool encode_text(Codec *c, const char *s, size_t n, bool first, unsigned 
   const CodecTables *t = c->t;
   c->text.n = 0;
   text_write(&c->text, s, n);
-  if (!normalize(&t->normalizer, c->patterns, first, &c->text, &c->other, err)) return false;
+  if (!normalize(&t->normalizer, c->patterns, &first, &c->text, &c->other, err)) return false;
   c->inner.n = 0;
   if (t->added.normalized.nodes)
     added_split(&t->added, &t->added.normalized, flags & CODEC_SPECIAL, c->text.s, c->text.n, &c->inner);
@@ -228,7 +233,7 @@ void codec_decode(const Codec *c, const uint32_t *ids, size_t n, bool skip, Text
   for (size_t i = 0; i < n; i++)
     if (told(t, ids[i], skip)) ids_add(&some, ids[i]);
   text_write(out, "", 0);
-  decode(&t->decoder, &t->spelled, some.v, some.n, true, false, out);
+  decode(&t->decoder, written(t), some.v, some.n, true, false, out);
   free(some.v);
 }
 
@@ -240,7 +245,7 @@ void codec_stream(const Codec *c, CodecStream *s, uint32_t id, Text *out) {
   if (!told(t, id, s->skip)) return;
   ids_add(&s->ids, id);
   Text text = {0};
-  size_t stays = decode(&t->decoder, &t->spelled, s->ids.v + s->from, s->ids.n - s->from, !s->from, false, &text);
+  size_t stays = decode(&t->decoder, written(t), s->ids.v + s->from, s->ids.n - s->from, !s->from, false, &text);
   if (stays > s->told) {
     text_write(out, text.s + s->told, stays - s->told);
     s->told = stays;
@@ -254,7 +259,7 @@ void codec_stream_end(const Codec *c, CodecStream *s, Text *out) {
   Text text = {0};
   text_write(out, "", 0);
   if (s->ids.n > s->from) {
-    decode(&t->decoder, &t->spelled, s->ids.v + s->from, s->ids.n - s->from, !s->from, false, &text);
+    decode(&t->decoder, written(t), s->ids.v + s->from, s->ids.n - s->from, !s->from, false, &text);
     text_write(out, text.s + s->told, text.n - s->told);
   }
   text_free(&text);

@@ -351,7 +351,8 @@ bool codec_read_added(CodecTables *t, const json_t *from, int64_t id, Spellings 
 bool codec_index_added(CodecTables *t, Diags *err) {
   Text text = {0}, other = {0};
   PatternWork *w = pattern_work_new();
-  bool ok = true;
+  Spellings written = {0};
+  bool ok = true, first = true, changed = false;
   for (size_t i = 0; ok && i < t->added.n; i++) {
     const AddedToken *a = &t->added.v[i];
     if (a->special && a->id < t->spelled.count) t->special[a->id] = true;
@@ -361,9 +362,19 @@ bool codec_index_added(CodecTables *t, Diags *err) {
     }
     text.n = 0;
     text_write(&text, a->content, a->n);
-    ok = normalize(&t->normalizer, w, true, &text, &other, err);
-    if (ok && text.n) trie_add(&t->added.normalized, text.s, text.n, (uint32_t)i);
+    ok = normalize(&t->normalizer, w, &first, &text, &other, err);
+    if (!ok || !text.n) continue;
+    trie_add(&t->added.normalized, text.s, text.n, (uint32_t)i);
+    changed = changed || text.n != a->n || memcmp(text.s, a->content, a->n);
+    ok = spellings_put(&written, text.s, text.n, a->id, t->source, err);
   }
+  for (uint32_t id = 0; ok && changed && id < t->spelled.count; id++) {
+    size_t n;
+    const char *s = vocab_bytes(&t->spelled, id, &n);
+    bool other_one = id < written.n && written.v[id].s;
+    vocab_add(&t->written, other_one ? written.v[id].s : s, other_one ? written.v[id].n : n);
+  }
+  spellings_free(&written);
   pattern_work_free(w);
   text_free(&text), text_free(&other);
   return ok;

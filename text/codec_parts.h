@@ -24,6 +24,8 @@ typedef struct CodecTables {
   CodecFile *file; /* copies of ours */
   int nfiles;
   Vocab spelled; /* tokens by id as the files spell them */
+  Vocab
+      written; /* the same as they are decoded: added tokens that are normalized, normalized; empty: as they are spelled */
   bool *special; /* by id */
   Added added;
   Normalizer normalizer;

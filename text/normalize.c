@@ -242,12 +242,39 @@ static bool step(const Normalize *z, PatternWork *w, bool first, Text *in, Text 
   return true;
 }
 
-bool normalize(const Normalizer *z, PatternWork *w, bool first, Text *text, Text *other, Diags *err) {
+/* Whether the step takes away what the text begins with, by which Hugging Face tells whether a piece is the text's first. */
+static bool beheads(const Normalize *z, PatternWork *w, const Text *in, Diags *err) {
+  size_t start = 1, end = 0;
+  uint32_t c;
+  Text one = {0};
+  if (!in->n) return false;
+  char_at(in->s, in->n, &c);
+  switch (z->kind) {
+  case NORMALIZE_STRIP: return z->left && char_space(c);
+  case NORMALIZE_STRIP_ACCENTS: return char_mark(c);
+  case NORMALIZE_CLEAN: return z->clean && (!c || c == 0xfffd || control(c));
+  case NORMALIZE_NMT: {
+    nmt(c, &one);
+    bool gone = !one.n;
+    text_free(&one);
+    return gone;
+  }
+  case NORMALIZE_REPLACE:
+    if (z->nwith) return false;
+    if (!z->pattern) return in->n >= z->nwhat && !memcmp(in->s, z->what, z->nwhat);
+    return pattern_find(z->pattern, w, in->s, in->n, 0, &start, &end, err) > 0 && !start && end;
+  default: return false;
+  }
+}
+
+bool normalize(const Normalizer *z, PatternWork *w, bool *first, Text *text, Text *other, Diags *err) {
   size_t most = MORE + TIMES * text->n;
+  bool begins = *first;
   for (size_t i = 0; i < z->n; i++) {
     other->n = 0;
     text_write(other, "", 0);
-    if (!step(&z->step[i], w, first, text, other, err)) return false;
+    if (*first && beheads(&z->step[i], w, text, err)) *first = false;
+    if (!step(&z->step[i], w, begins, text, other, err)) return false;
     Text t = *text;
     *text = *other;
     *other = t;

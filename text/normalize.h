@@ -54,7 +54,7 @@ typedef struct Normalizer {
 void normalizer_free(Normalizer *z);
 Normalize *normalizer_add(Normalizer *z, NormalizeKind kind);
 
-/* Text that is UTF-8, in place; other is working space. first: the text begins here. Fails where a pattern takes too much,
- * or the text grows too much. */
-bool normalize(const Normalizer *z, PatternWork *w, bool first, Text *text, Text *other, Diags *err);
+/* Text that is UTF-8, in place; other is working space. *first: the whole text begins here; false when it does not any more,
+ * what it began with being gone. Fails where a pattern takes too much, or the text grows too much. */
+bool normalize(const Normalizer *z, PatternWork *w, bool *first, Text *text, Text *other, Diags *err);
 #endif

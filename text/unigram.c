@@ -41,8 +41,9 @@ static double kept(const Subword *m, double score) {
 }
 
 static void reach(const Subword *m, struct SubwordBest *to, double score, uint32_t id, size_t from) {
+  score = kept(m, score);
   if (to->from >= 0 && !(score > to->score)) return;
-  *to = (struct SubwordBest){kept(m, score), id, (int64_t)from};
+  *to = (struct SubwordBest){score, id, (int64_t)from};
 }
 
 static bool search(const Subword *m, struct SubwordBest *best, const char *s, size_t n, Diags *err) {
@@ -62,13 +63,13 @@ static bool search(const Subword *m, struct SubwordBest *best, const char *s, si
       if (id < 0) continue;
       size_t length = i + 1 - at;
       bool user = m->user && m->user[id];
-      double score = user ? (double)((float)length * (float)m->most) - 0.1 : m->score[id];
+      double score = user ? kept(m, (double)((float)length * (float)m->most) - 0.1) : m->score[id];
       reach(m, &best[i + 1], score + before, (uint32_t)id, at);
       single = single || length == k;
     }
     if (single) continue;
     if (m->unk < 0) return diag_error(err, (Span){0}, "no token stands for the character U+%04" PRIX32, c);
-    reach(m, &best[at + k], kept(m, unknown + before), (uint32_t)m->unk, at);
+    reach(m, &best[at + k], unknown + before, (uint32_t)m->unk, at);
   }
   return true;
 }

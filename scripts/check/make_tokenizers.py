@@ -282,13 +282,14 @@ def wordpiece():
 
 
 def words(pre, suffix=None, norm=None):
-    tok = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix=suffix, fuse_unk=False))
+    more = {"end_of_word_suffix": suffix} if suffix else {}
+    tok = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=False, **more))
     tok.pre_tokenizer = pre
     if norm:
         tok.normalizer = norm
     tok.decoder = decoders.BPEDecoder(suffix=suffix or "</w>")
     tok.train_from_iterator(corpus(), trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<unk>", "<s>"], end_of_word_suffix=suffix, show_progress=False, limit_alphabet=120))
+        vocab_size=400, special_tokens=["<unk>", "<s>"], show_progress=False, limit_alphabet=120, **more))
     return Hugging(tok)
 
 
