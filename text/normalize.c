@@ -33,21 +33,33 @@ static void put(Text *out, uint32_t c) {
 
 /* ---- Unicode's forms */
 
-static void form(NormalizeKind kind, const Text *in, Text *out) {
-  bool ascii = true;
-  for (size_t i = 0; ascii && i < in->n; i++) ascii = (unsigned char)in->s[i] < 0x80;
-  if (ascii) {
-    text_write(out, in->s, in->n);
-    return;
-  }
+static void form_run(NormalizeKind kind, const char *s, size_t n, Text *out) {
   int options = UTF8PROC_STABLE;
   options |= kind == NORMALIZE_NFC || kind == NORMALIZE_NFKC ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
   if (kind == NORMALIZE_NFKC || kind == NORMALIZE_NFKD) options |= UTF8PROC_COMPAT;
   utf8proc_uint8_t *made = NULL;
-  utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)in->s, (utf8proc_ssize_t)in->n, &made, options);
-  if (n < 0) abort(); /* the text is UTF-8: no memory */
-  text_write(out, made, (size_t)n);
+  utf8proc_ssize_t k = utf8proc_map((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, &made, options);
+  if (k < 0) abort(); /* the text is UTF-8: no memory */
+  text_write(out, made, (size_t)k);
   free(made);
+}
+
+/* ASCII, and for NFC all below U+0300, stays as it is and joins nothing before it: such runs are copied but for their last
+ * character, which what follows may join. */
+static void form(NormalizeKind kind, const Text *in, Text *out) {
+  unsigned char inert = kind == NORMALIZE_NFC ? 0xcc : 0x80; /* first bytes below this */
+  const unsigned char *s = (const unsigned char *)in->s;
+  for (size_t at = 0, end; at < in->n; at = end) {
+    end = at;
+    while (end < in->n && s[end] < inert) end++;
+    size_t copy = end;
+    if (end < in->n && copy > at)
+      do copy--;
+      while (copy > at && (s[copy] & 0xc0) == 0x80);
+    text_write(out, s + at, copy - at);
+    while (end < in->n && (s[end] >= inert || (s[end] & 0xc0) == 0x80)) end++;
+    if (copy < end) form_run(kind, in->s + copy, end - copy, out);
+  }
 }
 
 static void lower(uint32_t c, Text *out) {

@@ -6,13 +6,15 @@ usage: scripts/check/make_tokenizers.py [FOLDER]
 Each folder NAME holds the tokenizer's files and cases.txt, a line a case, fields with tabs between:
     flags    0, 1 (CODEC_SPECIAL), 3 (and CODEC_ADD)
     text     hexadecimal
-    ids      decimal, spaces between; "-": refused (the library would leave characters out)
-    decoded  hexadecimal, special tokens left out; then the same with them
-By Hugging Face's tokenizers, sentencepiece and tiktoken; versions are in cases.txt's first line. Text that they learn from is
+    ids      decimal, spaces between
+    decoded  hexadecimal, special tokens left out; then the same with them. "=": the text; ".": the field before; "-": the library
+             does not say
+The trainer of WordPiece does not give the same twice; what is in one folder belongs together. By Hugging Face's tokenizers, sentencepiece and tiktoken; versions are in cases.txt's first line. Text that they learn from is
 this repository's and a few lines below.
 """
 import base64
 import glob
+import io
 import json
 import os
 import random
@@ -123,7 +125,7 @@ def clean(b):
 # ---- what the libraries say
 
 class Hugging:
-    def __init__(self, tok, lossless=True):
+    def __init__(self, tok):
         self.tok = tok
 
     def files(self):
@@ -138,12 +140,16 @@ class Hugging:
 
 
 class Sentence:
-    def __init__(self, path, config=None):
+    def __init__(self, path, config=None, extra=()):
         self.sp = sentencepiece.SentencePieceProcessor(model_file=path)
         self.bytes = open(path, "rb").read()
         self.config = config
         n = self.sp.get_piece_size()
         self.control = {self.sp.id_to_piece(i): i for i in range(n) if self.sp.is_control(i)}
+        self.extra = {s: n + 3 + i for i, s in enumerate(extra)}
+        self.control.update(self.extra)
+        if extra:
+            config["added_tokens_decoder"] = {str(i): {"content": s, "special": True} for s, i in self.extra.items()}
         self.split = re.compile("(" + "|".join(re.escape(s) for s in sorted(self.control, key=len, reverse=True)) + ")")
 
     def files(self):
@@ -164,9 +170,9 @@ class Sentence:
         return ids
 
     def decode(self, ids, skip):
-        if not skip and any(self.sp.is_control(i) for i in ids):
+        if not skip and any(i in self.control.values() for i in ids):
             return None  # the library leaves them out
-        return self.sp.decode(ids).encode()
+        return self.sp.decode([i for i in ids if i not in self.extra.values()]).encode()
 
 
 class Ranks:
@@ -209,7 +215,7 @@ def byte_level(vocab, pre, norm=None, whole=False, specials=(), post=None, add=(
     return Hugging(tok)
 
 
-def split(pattern, last=True):
+def split(pattern):
     return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"),
                                     pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
@@ -224,10 +230,13 @@ USER = [AddedToken("<user>", normalized=True), AddedToken("[MASK]", lstrip=True,
 
 
 def sentence(folder, **options):
-    prefix = os.path.join(folder, "spm")
+    out = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(corpus()), model_prefix=prefix, minloglevel=2, num_threads=1, hard_vocab_limit=False, **options)
-    return prefix + ".model"
+        sentence_iterator=iter(corpus()), model_writer=out, minloglevel=2, num_threads=1, hard_vocab_limit=False, **options)
+    path = os.path.join(folder, "spm%d.model" % len(glob.glob(os.path.join(folder, "spm*"))))
+    with open(path, "wb") as f:
+        f.write(out.getvalue())
+    return path
 
 
 def from_sentence(path, legacy):
@@ -310,10 +319,11 @@ def kinds(folder, large=False):
     bpe = sentence(folder, vocab_size=700, model_type="bpe", byte_fallback=True, normalization_rule_name="identity",
                    remove_extra_whitespaces=False, split_digits=True, character_coverage=0.995, allow_whitespace_only_pieces=True,
                    user_defined_symbols=["<user>", "[MASK]"])
-    yield "spm-bpe", Sentence(bpe, {"add_bos_token": True, "add_eos_token": False})
+    yield "spm-bpe", Sentence(bpe, {"add_bos_token": True, "add_eos_token": False}, CHAT)
     yield "llama2", from_sentence(bpe, True)
     yield "mistral", from_sentence(bpe, False)
-    tsv = os.path.join(folder, "rules.tsv")
+    tsv = "rules.tsv"  # the model names it
+    os.chdir(folder)
     with open(tsv, "w", encoding="utf-8") as f:
         for a, b in [("\t", " "), ("\n", " "), ("\r", " "), ("\u00a0", " "), ("\u3000", " "), ("\u00bd", "1\u20442"), ("A", "a"), ("ﬁ", "fi"),
                      ("e\u0301", "é"), ("\u200b", ""), ("…", "..."), ("①", "1"), ("\u0308", "")]:
@@ -385,12 +395,8 @@ def charsmap(path):
     return next(s for k, s in fields(next(s for k, s in fields(model) if k == 3)) if k == 2)
 
 
-def lossless(tok, ids):
-    return True
-
-
 def main():
-    folder = sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "tests", "golden", "tokenizers")
+    folder = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "tests", "golden", "tokenizers"))
     work = os.path.join("/tmp", "make_tokenizers.%d" % os.getpid())
     os.makedirs(work)
     for name, tok in kinds(work):
@@ -403,12 +409,11 @@ def main():
             f.write("# tokenizers %s, sentencepiece %s, tiktoken %s\n" % (
                 tokenizers.__version__, sentencepiece.__version__, tiktoken.__version__))
             for i, b in enumerate(texts(1, len(FIXED) + 60)):
-                for flags in (0, 1, 3):
-                    if flags and i % 3 != flags // 2 and i >= len(FIXED):
-                        continue
+                for flags in (0, 3) if i < len(FIXED) else (i % 3 + (i % 3 == 2),):
                     ids = tok.encode(clean(b), flags)
-                    d = [tok.decode(ids, skip) for skip in (True, False)]
-                    f.write("\t".join([str(flags), b.hex(), " ".join(map(str, ids))] + [x.hex() if x is not None else "-" for x in d]) + "\n")
+                    skipped, whole = tok.decode(ids, True), tok.decode(ids, False)
+                    f.write("\t".join([str(flags), b.hex(), " ".join(map(str, ids)), "=" if skipped == b else skipped.hex(),
+                                       "-" if whole is None else "." if whole == skipped else "=" if whole == b else whole.hex()]) + "\n")
     for path in glob.glob(os.path.join(work, "*")):
         os.unlink(path)
     os.rmdir(work)
