@@ -1,6 +1,7 @@
 /* Classes of characters that tokenizers split and clean by. By utf8proc's tables (Unicode 15). */
 #ifndef TEXT_CHARS_H
 #define TEXT_CHARS_H
+#include "text/chars_old.h"
 #include "text/utf8.h"
 
 #include <stdbool.h>
@@ -23,21 +24,29 @@ static inline bool char_numeric(uint32_t c) {
   return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO;
 }
 
+/* Marks, as StripAccents takes them away. */
 static inline bool char_mark(uint32_t c) {
+  if (c < 0x300) return false;
   utf8proc_category_t k = char_category(c);
-  return k == UTF8PROC_CATEGORY_MN || k == UTF8PROC_CATEGORY_MC || k == UTF8PROC_CATEGORY_ME;
+  bool mark = k == UTF8PROC_CATEGORY_MN || k == UTF8PROC_CATEGORY_MC || k == UTF8PROC_CATEGORY_ME;
+  return mark != CHARS_OLD(chars_old_mark, c);
+}
+
+static inline bool char_nonspacing(uint32_t c) { /* as BertNormalizer takes them away */
+  return c >= 0x300 && (char_category(c) == UTF8PROC_CATEGORY_MN) != CHARS_OLD(chars_old_nonspacing, c);
 }
 
 /* All of ASCII's punctuation, its symbols too, and the punctuation of other scripts. */
 static inline bool char_punctuation(uint32_t c) {
   if (c < 0x80) return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
   utf8proc_category_t k = char_category(c);
-  return k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO;
+  return (k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO) != CHARS_OLD(chars_old_punctuation, c);
 }
 
 static inline bool char_other(uint32_t c) { /* controls, formats, private use */
   utf8proc_category_t k = char_category(c);
-  return k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF || k == UTF8PROC_CATEGORY_CO;
+  bool other = k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF || k == UTF8PROC_CATEGORY_CO;
+  return c < 0x80 ? other : other != CHARS_OLD(chars_old_other, c);
 }
 
 /* What is part of a word: letters and other alphabetic characters, marks, decimal digits, connectors. */

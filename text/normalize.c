@@ -33,15 +33,29 @@ static void put(Text *out, uint32_t c) {
 
 /* ---- Unicode's forms */
 
-static void form_run(NormalizeKind kind, const char *s, size_t n, Text *out) {
-  int options = UTF8PROC_STABLE;
-  options |= kind == NORMALIZE_NFC || kind == NORMALIZE_NFKC ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
-  if (kind == NORMALIZE_NFKC || kind == NORMALIZE_NFKD) options |= UTF8PROC_COMPAT;
+static void form_part(int options, const char *s, size_t n, Text *out) {
   utf8proc_uint8_t *made = NULL;
-  utf8proc_ssize_t k = utf8proc_map((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, &made, options);
+  utf8proc_ssize_t k = n ? utf8proc_map((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, &made, options) : 0;
   if (k < 0) abort(); /* the text is UTF-8: no memory */
   text_write(out, made, (size_t)k);
   free(made);
+}
+
+static void form_run(NormalizeKind kind, const char *s, size_t n, Text *out) {
+  bool compatible = kind == NORMALIZE_NFKC || kind == NORMALIZE_NFKD;
+  int options = UTF8PROC_STABLE;
+  options |= kind == NORMALIZE_NFC || kind == NORMALIZE_NFKC ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
+  if (compatible) options |= UTF8PROC_COMPAT;
+  size_t from = 0, k;
+  for (size_t i = 0; kind != NORMALIZE_NFC && i < n; i += k) {
+    uint32_t c;
+    k = char_at(s + i, n - i, &c);
+    if (!CHARS_OLD(chars_old_compatible, c)) continue;
+    form_part(options, s + from, i - from, out);
+    text_write(out, s + i, k);
+    from = i + k;
+  }
+  form_part(options, s + from, n - from, out);
 }
 
 /* ASCII, and for NFC all below U+0300, stays as it is and joins nothing before it: such runs are copied but for their last
@@ -53,8 +67,8 @@ static void form(NormalizeKind kind, const Text *in, Text *out) {
     end = at;
     while (end < in->n && s[end] < inert) end++;
     size_t copy = end;
-    if (end < in->n && copy > at)
-      do copy--;
+    if (end < in->n && copy > at) do
+        copy--;
       while (copy > at && (s[copy] & 0xc0) == 0x80);
     text_write(out, s + at, copy - at);
     while (end < in->n && (s[end] >= inert || (s[end] & 0xc0) == 0x80)) end++;
@@ -140,7 +154,7 @@ static void clean(const Normalize *z, Text *in, Text *out) {
     out->n = 0;
     for (size_t i = 0; i < in->n; i += k) {
       k = char_at(in->s + i, in->n - i, &c);
-      if (char_category(c) != UTF8PROC_CATEGORY_MN) put(out, c);
+      if (!char_nonspacing(c)) put(out, c);
     }
   }
   if (z->lowercase) {

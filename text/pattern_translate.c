@@ -18,7 +18,8 @@
 
 #define SPACE "\\p{Z}\\t-\\r\\x{85}"
 #define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
-#define JOINERS "\\x{200c}\\x{200d}" /* which Rust counts as parts of words */
+#define JOINERS "\\x{200c}\\x{200d}"                     /* which Rust counts as parts of words, */
+#define FRACTIONS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}" /* and which Oniguruma does, but not in a class */
 
 enum { DEPTH_MOST = 100 };
 
@@ -158,7 +159,7 @@ static bool escape(Translation *t, bool within) {
   if (t->s == t->end) return refuse(t, "a lone backslash", 16);
   char c = *t->s++;
   bool rust = t->dialect == PATTERN_RUST;
-  const char *joiners = rust ? JOINERS : "";
+  const char *joiners = rust ? JOINERS : within ? "" : FRACTIONS;
   switch (c) {
   case 's': text_add(t->out, within ? "%s" : "[%s]", SPACE); return true;
   case 'S': text_add(t->out, within ? "\\P{White_Space}" : "[^" SPACE "]"); return true;
