@@ -43,45 +43,63 @@ void chat_free(ChatTemplate *t) {
   if (t) arena_free(t->t.arena);
 }
 
-static void set(Run *r, const char *name, Value v) {
+/* Where a variable is kept; NULL: the template does not name it. */
+static Value *place(Run *r, const char *name) {
   for (int i = 0; i < r->t->nnames; i++)
-    if (jinja_is(r->t->names[i], name)) r->globals[i] = v;
+    if (jinja_is(r->t->names[i], name)) return &r->globals[i];
+  return NULL;
 }
 
-/* What a model thought before it answered has had several names; transformers gives it under two of them. */
-static void add_reasoning(Run *r, Value *message) {
+static void set(Run *r, const char *name, Value v) {
+  Value *at = place(r, name);
+  if (at) *at = v;
+}
+
+static void set_json(Run *r, const char *name, const json_t *j) {
+  Value *at = place(r, name);
+  if (at) *at = j ? jinja_from_json(r, j) : NONE;
+}
+
+/* A message as transformers hands it on: without what is null, and with what a model thought before it answered, which has
+ * had several names, under two of them. */
+static Value message(Run *r, const json_t *j) {
   static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
-  const Value *found = NULL;
+  Value v = jinja_from_json(r, j), thought = NONE;
   Dict *d;
-  if (message->kind != V_DICT) return;
-  for (int i = 0; i < LEN(names) && (!found || found->kind == V_NONE); i++)
-    found = jinja_get_text(message->dict, names[i]);
-  if (!found || found->kind == V_NONE) return;
-  Value copy = jinja_dict(r, &d), text = *found;
-  jinja_put(r, d, jinja_string("thinking", 8), text);
-  for (int i = 0; i < message->dict->n && !r->failed; i++)
-    jinja_put(r, d, message->dict->v[i].key, message->dict->v[i].value);
-  jinja_put(r, d, jinja_string("reasoning_content", 17), text);
-  *message = copy;
+  if (v.kind != V_DICT) return jinja_fail(r, "a message is an object, not %s", jinja_type(v));
+  for (int i = 0; i < LEN(names) && thought.kind == V_NONE; i++) {
+    const Value *found = jinja_get_text(v.dict, names[i]);
+    if (found) thought = *found;
+  }
+  Value out = jinja_dict(r, &d);
+  if (thought.kind != V_NONE) jinja_put(r, d, jinja_string("thinking", 8), thought);
+  for (int i = 0; i < v.dict->n && jinja_step(r, 1); i++)
+    if (v.dict->v[i].value.kind != V_NONE) jinja_put(r, d, v.dict->v[i].key, v.dict->v[i].value);
+  if (thought.kind != V_NONE) jinja_put(r, d, jinja_string("reasoning_content", 17), thought);
+  return out;
 }
 
 static void set_all(Run *r, const json_t *messages, const json_t *tools, const json_t *variables, bool generation) {
   const char *name;
   json_t *value;
-  Value chat = jinja_from_json(r, messages);
-  for (int i = 0; chat.kind == V_LIST && i < chat.list->n && jinja_step(r, 1); i++) add_reasoning(r, &chat.list->v[i]);
+  List *list;
+  Value chat = jinja_list(r, L_LIST, &list);
+  for (size_t i = 0; i < json_array_size(messages) && !r->failed; i++)
+    jinja_push(r, list, message(r, json_array_get(messages, i)));
   set(r, "messages", chat);
-  set(r, "tools", tools ? jinja_from_json(r, tools) : NONE);
+  set_json(r, "tools", tools);
   set(r, "documents", NONE);
   set(r, "add_generation_prompt", jinja_bool(generation));
-  if (variables) json_object_foreach((json_t *)variables, name, value) set(r, name, jinja_from_json(r, value));
+  if (variables) json_object_foreach((json_t *)variables, name, value) set_json(r, name, value);
 }
 
 bool chat_render(const ChatTemplate *t, const json_t *messages, const json_t *tools, const json_t *variables,
                  bool generation, Text *out, Diags *err) {
   Run r = {.t = &t->t, .arena = arena_new(), .out = out, .start = out->n, .err = err};
-  if (!json_is_array(messages)) jinja_fail(&r, "messages are an array, one object a message");
+  if (!json_array_size(messages)) jinja_fail(&r, "a conversation is an array of one message or more");
   if (tools && !json_is_array(tools)) jinja_fail(&r, "tools are an array, one object a tool");
+  for (size_t i = 0; i < json_array_size(tools); i++)
+    if (!json_is_object(json_array_get(tools, i))) jinja_fail(&r, "tool %zu is no object", i);
   if (variables && !json_is_object(variables)) jinja_fail(&r, "the template's variables are an object");
   r.globals = NEW_ARRAY(r.arena, Value, t->t.nnames);
   if (!r.failed) set_all(&r, messages, tools, variables, generation);

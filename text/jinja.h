@@ -25,9 +25,9 @@ enum {
   JINJA_DEPTH = 1000,      /* the same when it runs: macros in macros */
   JINJA_VALUES = 64,       /* lists within lists */
   JINJA_RANGE = 100000,    /* numbers of a range(), as in Jinja2's sandbox */
-  JINJA_STEPS = 50000000,  /* nodes evaluated, items and every 64 bytes touched */
-  JINJA_OUTPUT = 64 << 20, /* bytes written, what is caught in blocks and macros too */
-  JINJA_MEMORY = 512 << 20 /* bytes of values */
+  JINJA_STEPS = 20000000,  /* nodes evaluated, items and every 64 bytes touched */
+  JINJA_OUTPUT = 16 << 20, /* bytes written, what is caught in blocks and macros too */
+  JINJA_MEMORY = 256 << 20 /* bytes of values */
 };
 
 /* ---- values */

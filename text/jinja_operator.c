@@ -240,9 +240,9 @@ Value jinja_slice(Run *r, Value v, Value start, Value stop, Value step) {
   List *out;
   if (v.kind == V_UNDEFINED) return jinja_fail(r, "%.*s", (int)v.n, v.s);
   bool row = v.kind == V_STRING || (v.kind == V_LIST && v.list->type <= L_RANGE);
-  if (!row) return absent(r, v, NONE);
+  if (!row) return jinja_fail(r, "a value of type %s cannot be sliced", jinja_type(v));
   if (!bound(start, &from, &has_from) || !bound(stop, &to, &has_to) || !bound(step, &by, &has_by))
-    return absent(r, v, NONE);
+    return jinja_fail(r, "the bounds of a slice are whole numbers");
   int64_t n = jinja_length(v);
   if (has_by && !by) return jinja_fail(r, "a slice's step is 0");
   if (has_from && from < 0) from = from < -n ? -1 : from + n; /* -1: before the first */

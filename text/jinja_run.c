@@ -147,14 +147,14 @@ Value jinja_call_macro(Run *r, const Macro *m, const Args *args) {
   if (n->uses & USES_KWARGS) jinja_bind(r, s, NAME_KWARGS, others);
   if (n->uses & USES_VARARGS) jinja_bind(r, s, NAME_VARARGS, plain);
   for (int i = 0; i < n->nparams && jinja_step(r, 1); i++) {
-    const Param *p = &n->params[i];
-    Value v = given[i];
-    if (v.kind == V_MISSING && p->fallback)
-      v = jinja_eval(r, s, p->fallback);
-    else if (v.kind == V_MISSING)
-      v = jinja_undefined(r, "the parameter '%.*s' was not given", (int)(p->text.n < 80 ? p->text.n : 80), p->text.s);
-    jinja_bind(r, s, p->name, v);
+    Value text = n->params[i].text, v = given[i];
+    if (v.kind == V_MISSING)
+      v = jinja_undefined(r, "the parameter '%.*s' was not given", (int)(text.n < 80 ? text.n : 80), text.s);
+    jinja_bind(r, s, n->params[i].name, v);
   }
+  for (int i = 0; i < n->nparams && !r->failed; i++) /* which may name the parameters, those that follow too */
+    if (given[i].kind == V_MISSING && n->params[i].fallback)
+      jinja_bind(r, s, n->params[i].name, jinja_eval(r, s, n->params[i].fallback));
   size_t start = r->out->n;
   run(r, s, n->body);
   return taken(r, start);

@@ -121,13 +121,27 @@ static Value sorted(Run *r, Keyed *keyed, int n, Value backwards) {
   return list;
 }
 
+/* The attributes of "a,b", as a list: of two that are equal the next decides, and what is undefined equals its like. */
+static Value sort_key(Run *r, Value v, Value paths, Value sensitive) {
+  List *l;
+  Value key = jinja_list(r, L_LIST, &l);
+  if (paths.kind != V_STRING) {
+    jinja_push(r, l, no_case(r, pick(r, v, paths), sensitive));
+    return key;
+  }
+  for (size_t at = 0; at <= paths.n && jinja_step(r, 1);) {
+    const char *comma = memchr(paths.s + at, ',', paths.n - at);
+    Value path = jinja_string(paths.s + at, (comma ? (size_t)(comma - paths.s) : paths.n) - at);
+    jinja_push(r, l, no_case(r, pick(r, v, path), sensitive));
+    at += path.n + 1;
+  }
+  return key;
+}
+
 FILTER(sort_) {
   List *in = jinja_items(r, v);
   Keyed *keyed = jinja_alloc(r, sizeof *keyed * (size_t)(in->n + 1));
-  if (a[2].kind == V_STRING && memchr(a[2].s, ',', a[2].n))
-    return jinja_fail(r, "sort: several attributes are not in the subset");
-  for (int i = 0; i < in->n && jinja_step(r, 1); i++)
-    keyed[i] = (Keyed){no_case(r, pick(r, in->v[i], a[2]), a[1]), in->v[i]};
+  for (int i = 0; i < in->n && jinja_step(r, 1); i++) keyed[i] = (Keyed){sort_key(r, in->v[i], a[2], a[1]), in->v[i]};
   return r->failed ? v : sorted(r, keyed, in->n, a[0]);
 }
 
@@ -194,6 +208,11 @@ static Args rest(const Args *all, int from) {
   return (Args){all->v + from, all->n - from, all->named, all->nnamed};
 }
 
+/* What is false has none, whatever it is. */
+static List *some_items(Run *r, Value v) {
+  return jinja_items(r, jinja_truth(v) ? v : (Value){.kind = V_UNDEFINED, .s = ""});
+}
+
 FILTER(map_) {
   List *l, *in;
   Value path = MISSING, otherwise = MISSING;
@@ -218,7 +237,7 @@ FILTER(map_) {
                         name.kind == V_STRING && name.n < 80 ? (int)name.n : 0, name.kind == V_STRING ? name.s : "");
     args = rest(all, 1);
   }
-  in = jinja_items(r, v);
+  in = some_items(r, v);
   Value list = jinja_list(r, L_ITERATOR, &l);
   for (int i = 0; i < in->n && jinja_step(r, 1); i++) {
     Value item = row ? jinja_call_row(r, row, "filter", in->v[i], &args) : pick(r, in->v[i], path);
@@ -241,7 +260,7 @@ static Value chosen(Run *r, Value v, const Args *all, bool attr, bool want) {
                         name.kind == V_STRING && name.n < 80 ? (int)name.n : 0, name.kind == V_STRING ? name.s : "");
     args = rest(all, attr + 1);
   }
-  in = jinja_truth(v) ? jinja_items(r, v) : jinja_items(r, (Value){.kind = V_UNDEFINED, .s = ""});
+  in = some_items(r, v);
   Value list = jinja_list(r, L_ITERATOR, &l);
   for (int i = 0; i < in->n && jinja_step(r, 1); i++) {
     Value item = attr ? pick(r, in->v[i], all->v[0]) : in->v[i];

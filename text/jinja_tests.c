@@ -33,8 +33,6 @@ IS(callable_,
 IS(escaped_, v.kind == V_STRING && v.safe)
 IS(lower_, jinja_has_case(jinja_text(r, v), false))
 IS(upper_, jinja_has_case(jinja_text(r, v), true))
-IS(filter_, v.kind == V_STRING && jinja_filter(v.s, v.n) != NULL)
-IS(test_, v.kind == V_STRING && jinja_test(v.s, v.n) != NULL)
 IS(in_, jinja_in(r, v, a[0]))
 IS(eq_, jinja_equal(r, v, a[0]))
 IS(ne_, !jinja_equal(r, v, a[0]))
@@ -45,6 +43,14 @@ IS(ge_, jinja_compare(r, ">=", v, a[0]))
 IS(odd_, jinja_equal(r, jinja_math(r, "%", v, jinja_int(2)), jinja_int(1)))
 IS(even_, jinja_equal(r, jinja_math(r, "%", v, jinja_int(2)), jinja_int(0)))
 IS(divisibleby_, jinja_equal(r, jinja_math(r, "%", v, a[0]), jinja_int(0)))
+
+static bool hashable(Run *r, Value v) {
+  bool bad = v.kind == V_DICT || (v.kind == V_LIST && v.list->type == L_LIST);
+  if (bad) jinja_fail(r, "unhashable type: '%s'", jinja_type(v));
+  return !bad;
+}
+IS(filter_, hashable(r, v) && v.kind == V_STRING && jinja_filter(v.s, v.n) != NULL)
+IS(test_, hashable(r, v) && v.kind == V_STRING && jinja_test(v.s, v.n) != NULL)
 
 /* Python's `is`: told of what there is once; of numbers and strings it is an accident. */
 TEST(sameas_) {

@@ -240,7 +240,7 @@ int jinja_order(Run *r, Value a, Value b, const char *op) {
     size_t n = a.n < b.n ? a.n : b.n;
     jinja_step(r, n / 64);
     order = n ? memcmp(a.s, b.s, n) : 0; /* bytes of UTF-8 are in the order of code points */
-    return order ? order : (a.n > b.n) - (a.n < b.n);
+    return order ? (order > 0) - (order < 0) : (a.n > b.n) - (a.n < b.n);
   }
   if (a.kind == V_UNDEFINED || b.kind == V_UNDEFINED) {
     Value v = a.kind == V_UNDEFINED ? a : b;
