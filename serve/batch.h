@@ -71,6 +71,8 @@ typedef struct BatchOptions {
   int max_queue;         /* waiting behind them */
   double max_latency_ms; /* between tokens of running streams while prompts arrive; 0: unbounded */
   bool no_prefix_cache;
+  double (*clock)(void *ctx); /* milliseconds, of the steps' thread; NULL: the machine's */
+  void *clock_ctx;
 } BatchOptions;
 
 typedef struct BatchStats {
