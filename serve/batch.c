@@ -134,11 +134,17 @@ void batcher_stats(const Batcher *b, BatchStats *out) {
 
 /* ---- the steps' thread */
 
+/* Under the lock. */
+static void note_use(Batcher *b) {
+  b->stats.running = b->s.nrunning;
+  b->stats.cache_use = (double)pages_held(b->s.pages) / b->m->limits.pages;
+}
+
 static void end(Batcher *b, Sequence *q, GenFinish finish) {
   schedule_remove(&b->s, q);
   pthread_mutex_lock(&b->lock);
   b->alive--; /* before the sink hears of it: whoever it tells may submit */
-  b->stats.running = b->s.nrunning;
+  note_use(b);
   pthread_mutex_unlock(&b->lock);
   sequence_done(q, finish);
   sequence_free(q);
@@ -233,8 +239,7 @@ bool batcher_step(Batcher *b) {
   int generated = tell_all(b);
   pace_note(&s->pace, s->decodes, s->prompt, b->o.clock(b->o.clock_ctx) - start);
   pthread_mutex_lock(&b->lock);
-  b->stats.running = s->nrunning;
-  b->stats.cache_use = (double)pages_held(s->pages) / b->m->limits.pages;
+  note_use(b);
   b->stats.steps++;
   b->stats.prompt_tokens = s->prompt_tokens;
   b->stats.cached_tokens = s->cached_tokens;

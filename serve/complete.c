@@ -99,7 +99,7 @@ static void tell(Choice *x, size_t n, size_t all) {
   }
   if (!n && !k) return;
   x->npending -= k;
-  memmove(x->pending, x->pending + k, sizeof(*x->pending) * x->npending);
+  if (k) memmove(x->pending, x->pending + k, sizeof(*x->pending) * x->npending);
   x->held.n -= n;
   if (n) memmove(x->held.s, x->held.s + n, x->held.n + 1);
   x->told = to;

@@ -36,7 +36,7 @@ static void fit(const PaceStep *steps, const double *trust, int n, double k[UNKN
     }
 }
 
-/* The third largest ratio of measured to fitted time; the largest while steps are few. */
+/* The third largest ratio of measured to fitted time; while steps are few, the second or the largest. */
 static double margin_of(const double k[UNKNOWNS], const PaceStep *s, int n) {
   double top[3] = {1, 1, 1};
   for (int i = 0; i < n; i++) {
@@ -48,7 +48,7 @@ static double margin_of(const double k[UNKNOWNS], const PaceStep *s, int n) {
         r = t;
       }
   }
-  double m = top[n > PACE_STEPS / 2 ? 2 : 0];
+  double m = top[n > 8 ? 2 : n > 4 ? 1 : 0];
   return m < 3 ? m : 3;
 }
 

@@ -335,7 +335,9 @@ static int32_t draw(const Candidate *c, int n, double u) {
   return last;
 }
 
-static int32_t choose(Sampler *s, const Row *r, const SampleParams *p, int position) {
+/* *kept: how many tokens the draw was between, in s->c; 0: it was between all, or none was made. */
+static int32_t choose(Sampler *s, const Row *r, const SampleParams *p, int position, int *kept) {
+  *kept = 0;
   if (p->temperature < COLDEST) return row_first_largest(s, r);
   float scale = 1 / p->temperature;
   double u = random_uniform(p->seed, s->stream, (uint64_t)position), all = 0;
@@ -364,6 +366,7 @@ static int32_t choose(Sampler *s, const Row *r, const SampleParams *p, int posit
       if (s->c[i].weight >= p->min_p) s->c[m++] = s->c[i];
     n = m;
   }
+  *kept = n;
   return draw(s->c, n, u);
 }
 
@@ -378,7 +381,8 @@ bool sample_next(Sampler *s, const float *logits, const SampleParams *p, const i
   if ((top >= 0 || !changed) && !row_open(s, logits, &r)) return false;
   if (top >= 0) log_sum = describe(s, &r, top, out);
   if (changed && !row_open(s, change(s, logits, p, history, nprompt, n), &r)) return false;
-  out->token = choose(s, &r, p, n);
+  int kept;
+  out->token = choose(s, &r, p, n, &kept);
   if (top >= 0) out->logprob = (float)((double)logits[out->token] - log_sum);
   return true;
 }

@@ -1,5 +1,6 @@
 /* The batcher: whatever runs beside a sequence, however its chunks and pages fall, it gets what it gets alone; and what the rules of
  * serve/schedule.h promise of pages, fairness and time. */
+#include "serve/pace.h"
 #include "tests/unit/runtime_criterion.h"
 #include "tests/unit/serve_fake.h"
 #include <pthread.h>
@@ -224,12 +225,430 @@ Test(batch, shares_prompts) {
   cr_assert(ge(int, longer->got.cached, 230));
   cr_assert(eq(int, other->got.cached, 0));
   Ask *all[] = {first, again, longer, other};
-  for (int i = 0; i < 4; i++) as_alone(all[i], &small), free(all[i]);
+  for (int i = 0; i < 4; i++) as_alone(all[i], &small);
   BatchStats s;
   batcher_stats(b, &s);
   cr_assert(eq(i64, s.prompt_tokens, 910));
   cr_assert(eq(i64, s.cached_tokens, 229 + longer->got.cached));
   cr_assert(eq(i64, s.generated_tokens, 16));
+  for (int i = 0; i < 4; i++) free(all[i]);
+  batcher_free(b);
+  f->m.free(&f->m);
+}
+
+/* Five that come at once: the first computes the prompt, the others wait for it and share. */
+Test(batch, shares_what_is_being_computed) {
+  Fake *f = fake_new(small);
+  Batcher *b = batcher(f, (BatchOptions){0});
+  Ask *a[5];
+  for (int i = 0; i < 5; i++) {
+    a[i] = ask_new(130 + i, 3);
+    if (i) memcpy(a[i]->prompt, a[0]->prompt, sizeof(int32_t) * 130);
+    submit(b, a[i]);
+  }
+  run_out(b);
+  for (int i = 0; i < 5; i++) {
+    as_alone(a[i], &small);
+    cr_assert(eq(int, a[i]->got.cached, i ? 128 : 0)); /* two tokens are not worth a copy */
+  }
+  cr_assert(eq(i64, f->tokens, 130 + 5 * 2 + 3 + 4 + 5 + 6));
+  for (int i = 0; i < 5; i++) free(a[i]);
+  batcher_free(b);
+  f->m.free(&f->m);
+}
+
+/* With logprobs of the echo every row is needed, so the cache saves nothing; without logprobs it does. */
+Test(batch, echo_and_the_cache) {
+  Fake *f = fake_new(small);
+  Batcher *b = batcher(f, (BatchOptions){0});
+  Ask *a[3];
+  for (int i = 0; i < 3; i++) {
+    a[i] = ask_new(150, 3);
+    if (i) memcpy(a[i]->prompt, a[0]->prompt, sizeof(int32_t) * 150);
+    a[i]->r.echo = true;
+    a[i]->r.top = i == 2 ? 2 : -1;
+    submit(b, a[i]);
+    run_out(b);
+    as_alone(a[i], &small);
+  }
+  cr_assert(eq(int, a[1]->got.cached, 149));
+  cr_assert(eq(int, a[2]->got.cached, 0));
+  cr_assert(eq(int, a[2]->got.told, 150));
+  for (int i = 0; i < 3; i++) free(a[i]);
+  batcher_free(b);
+  f->m.free(&f->m);
+}
+
+/* ---- fairness and time, simulated */
+
+static const ServeLimits large = {
+    .vocab = 50, .hidden = 3, .ctx = 4096, .pages = 400, .tokens = 256, .seqs = 16, .rows = 32};
+
+static Fake *timed(ServeLimits l) {
+  Fake *f = fake_new(l);
+  f->fixed_ms = 5, f->decode_ms = 0.3, f->prompt_ms = 0.2;
+  return f;
+}
+
+static Ask *ask_timed(Batcher *b, const Fake *f, int nprompt, int max_tokens) {
+  Ask *a = ask_new(nprompt, max_tokens);
+  a->got.clock = f;
+  submit(b, a);
+  return a;
+}
+
+/* Behind a prompt of 3,000 tokens short ones come all the time: they are answered at once, and it is not stopped by them. */
+Test(batch, short_prompts_and_a_huge_one, .timeout = 120) {
+  Fake *f = timed(large);
+  Batcher *b = batcher(f, (BatchOptions){.no_prefix_cache = true});
+  Ask *huge = ask_timed(b, f, 3000, 1), *brief[60];
+  batcher_step(b);
+  int n = 0;
+  for (; n < 60 && !huge->got.done; n++) {
+    double sent = f->now;
+    brief[n] = ask_timed(b, f, 100, 1);
+    for (int k = 0; k < 2 && !brief[n]->got.done; k++) batcher_step(b);
+    cr_assert(brief[n]->got.done, "a short prompt waits");
+    cr_assert(le(dbl, f->now - sent, 2 * 60.0));
+  }
+  cr_assert(huge->got.done, "the huge one waits");
+  cr_assert(le(int, n, 3000 / 128 + 2)); /* half of a step's tokens are its own */
+  for (int i = 0; i < n; i++) free(brief[i]);
+  free(huge);
+  batcher_free(b);
+  f->m.free(&f->m);
+}
+
+/* One that needs most of the pages is let in at last, though smaller ones never cease to come. */
+Test(batch, many_small_ones_do_not_keep_a_large_one_out, .timeout = 120) {
+  ServeLimits l = large;
+  l.pages = 40;
+  Fake *f = timed(l);
+  Batcher *b = batcher(f, (BatchOptions){0});
+  enum { N = 200 };
+  Ask *one[N], *big = NULL;
+  int n = 0, steps = 0, after = 0;
+  for (; n < 8; n++) one[n] = ask_timed(b, f, 100, 20 + n);
+  batcher_step(b);
+  big = ask_timed(b, f, 35 * 64 - 10, 4);
+  while (!big->got.done) {
+    cr_assert(lt(int, steps++, 400), "it never runs");
+    BatchStats s;
+    batcher_stats(b, &s);
+    while (n < N && s.waiting < 4) one[n] = ask_timed(b, f, 100, 20 + n % 8), n++, s.waiting++, after++;
+    batcher_step(b);
+  }
+  cr_assert(gt(int, after, 16)); /* some were let by */
+  as_alone(big, &l);
+  run_out(b);
+  for (int i = 0; i < n; i++) as_alone(one[i], &l), free(one[i]);
+  free(big);
+  empty(b);
+  batcher_free(b);
+  f->m.free(&f->m);
+}
+
+/* Streams run, prompts arrive: the time between tokens stays below the bound, and prompts get what is left of it. */
+Test(batch, latency, .timeout = 120) {
+  static const double bound[] = {0, 12, 20, 40};
+  double worst[4], took[4];
+  for (int k = 0; k < 4; k++) {
+    seed = 5;
+    Fake *f = timed(large);
+    f->noise = 0.04;
+    Batcher *b = batcher(f, (BatchOptions){.max_latency_ms = bound[k], .no_prefix_cache = true});
+    enum { STREAMS = 6, PROMPTS = 12 };
+    Ask *stream[STREAMS], *prompt[PROMPTS];
+    for (int i = 0; i < STREAMS; i++) stream[i] = ask_timed(b, f, 40, 2000);
+    for (int i = 0; i < 5; i++) batcher_step(b);
+    Ask *first = ask_timed(b, f, 900, 1); /* to learn from */
+    while (!first->got.done) batcher_step(b);
+    for (int i = 0; i < STREAMS; i++) stream[i]->got.worst = 0;
+    double start = f->now;
+    for (int i = 0; i < PROMPTS; i++) prompt[i] = ask_timed(b, f, 1500, 1);
+    for (int i = 0; i < PROMPTS; i++)
+      while (!prompt[i]->got.done) batcher_step(b);
+    took[k] = f->now - start;
+    worst[k] = 0;
+    for (int i = 0; i < STREAMS; i++)
+      if (stream[i]->got.worst > worst[k]) worst[k] = stream[i]->got.worst;
+    for (int i = 0; i < STREAMS; i++) batcher_cancel(b, stream[i]->id);
+    run_out(b);
+    for (int i = 0; i < STREAMS; i++) free(stream[i]);
+    for (int i = 0; i < PROMPTS; i++) free(prompt[i]);
+    free(first);
+    empty(b);
+    batcher_free(b);
+    f->m.free(&f->m);
+    if (bound[k] > 0) {
+      cr_assert(le(dbl, worst[k], bound[k] * 1.03), "%g ms between tokens, the bound is %g", worst[k], bound[k]);
+      cr_assert(ge(dbl, worst[k], bound[k] * 0.75), "%g ms between tokens, %g were allowed", worst[k], bound[k]);
+    }
+    if (k > 1) cr_assert(lt(dbl, took[k], took[k - 1]), "a higher bound is no faster: %g, %g", took[k], took[k - 1]);
+  }
+  cr_assert(gt(dbl, worst[0], 50)); /* without a bound a step takes all it can */
+}
+
+/* Nobody can keep a bound below what the streams take alone: prompts still get on, and cost a quarter. */
+Test(batch, a_bound_that_cannot_be_kept) {
+  Fake *f = timed(large);
+  Batcher *b = batcher(f, (BatchOptions){.max_latency_ms = 1});
+  Ask *stream = ask_timed(b, f, 40, 3000), *prompt;
+  for (int i = 0; i < 40; i++) batcher_step(b);
+  stream->got.worst = 0;
+  prompt = ask_timed(b, f, 600, 1);
+  int steps = 0;
+  while (!prompt->got.done) {
+    cr_assert(lt(int, steps++, 200));
+    batcher_step(b);
+  }
+  cr_assert(lt(dbl, stream->got.worst, 5.3 + 0.2 * 16 + 0.1)); /* at first 16 tokens, for nothing is known */
+  batcher_free(b);
+  cr_assert(eq(int, stream->got.finish, GEN_CANCELLED));
+  free(stream);
+  free(prompt);
+  f->m.free(&f->m);
+}
+
+/* A step now and then takes twenty times as long, for reasons of its own: the bound is kept on the others. */
+Test(batch, pace_bears_outliers) {
+  Pace p = {0};
+  seed = 3;
+  for (int i = 0; i < 300; i++) {
+    int decodes = 1 + rnd(8), room = pace_room(&p, decodes, 30, 512);
+    if (i > 30) {
+      double ms = 4 + 0.5 * decodes + 0.1 * room;
+      cr_assert(ms < 31 && ms > 20, "step %d: %d prompt tokens would take %g ms", i, room, ms);
+    }
+    pace_note(&p, decodes, i % 3 ? room : 0, (4 + 0.5 * decodes + (i % 3 ? 0.1 * room : 0)) * (i % 40 == 7 ? 20 : 1));
+  }
+}
+
+/* ---- limits and failures */
+
+Test(batch, a_full_queue) {
+  Fake *f = fake_new(small);
+  Report err = {0};
+  BatchStats s;
+  Batcher *b = batcher_new(&f->m, &(BatchOptions){.max_seqs = 2, .max_queue = 3}, &err);
+  Ask *a[6];
+  for (int i = 0; i < 6; i++) a[i] = ask_new(20, 5);
+  for (int i = 0; i < 5; i++) submit(b, a[i]);
+  bool full = false;
+  cr_assert(eq(u64, batcher_submit(b, &a[5]->r, &full, &err), 0));
+  cr_assert(full && !err.n);
+  batcher_step(b);
+  batcher_stats(b, &s);
+  cr_assert(s.running == 2 && s.waiting == 3);
+  cr_assert(gt(dbl, s.cache_use, 0));
+  while (!a[0]->got.done) batcher_step(b);
+  submit(b, a[5]);
+  run_out(b);
+  for (int i = 0; i < 6; i++) as_alone(a[i], &small), free(a[i]);
+  empty(b);
+  batcher_free(b);
+  f->m.free(&f->m);
+}
+
+Test(batch, requests_are_checked) {
+  Fake *f = fake_new(small);
+  Batcher *b = batcher(f, (BatchOptions){0});
+  Ask *a = ask_new(20, 5);
+  Report err = {0};
+  bool full;
+  int wrong = 0;
+  const GenRequest good = a->r;
+  for (int k = 0;; k++) {
+    GenRequest r = good;
+    a->prompt[3] = 1;
+    if (k == 0) r.nprompt = 0;
+    if (k == 1) r.max_tokens = -1;
+    if (k == 2) r.max_tokens = 256 - 19;
+    if (k == 3) a->prompt[3] = 50;
+    if (k == 4) a->prompt[3] = -1;
+    if (k == 5) r.top = SAMPLE_TOP + 1;
+    if (k == 6) r.sample.temperature = NAN;
+    if (k == 7) break;
+    cr_assert(eq(u64, batcher_submit(b, &r, &full, &err), 0), "case %d", k);
+    cr_assert(not(full));
+    cr_assert(eq(int, err.lines, ++wrong));
+  }
+  f->m.limits.hidden = 0;
+  a->r.hidden = true;
+  cr_assert(eq(u64, batcher_submit(b, &a->r, &full, &err), 0));
+  f->m.limits.pages = 1;
+  a->r.hidden = false, a->r.max_tokens = 45;
+  cr_assert(eq(u64, batcher_submit(b, &a->r, &full, &err), 0));
+  cr_assert(eq(int, err.lines, wrong + 2));
+  cr_assert(eq(int, a->got.nevents, 0));
+  f->m.limits = small;
+  report_free(&err);
+  free(a);
+  batcher_free(b);
+  ServeLimits none = small;
+  none.rows = 0;
+  f->m.limits = none;
+  cr_assert(batcher_new(&f->m, &(BatchOptions){0}, &err) == NULL && err.lines == 1);
+  report_free(&err);
+  f->m.limits = small;
+  f->m.free(&f->m);
+}
+
+Test(batch, a_model_that_fails) {
+  Fake *f = fake_new(small);
+  Batcher *b = batcher(f, (BatchOptions){.max_seqs = 2});
+  Ask *a[4];
+  for (int i = 0; i < 4; i++) submit(b, a[i] = ask_new(20, 50));
+  f->fail_at = 10;
+  run_out(b);
+  for (int i = 0; i < 4; i++) cr_assert(a[i]->got.done && a[i]->got.finish == GEN_FAILED);
+  empty(b);
+  Report err = {0};
+  bool full;
+  cr_assert(eq(u64, batcher_submit(b, &a[0]->r, &full, &err), 0));
+  cr_assert(not(full));
+  cr_assert(strstr(err.text, "on fire") != NULL);
+  report_free(&err);
+  for (int i = 0; i < 4; i++) free(a[i]);
+  batcher_free(b);
+  f->m.free(&f->m);
+}
+
+/* Logits with a NaN end the sequence whose they are, and no other. */
+Test(batch, logits_that_are_none) {
+  Fake *f = fake_new(small);
+  Batcher *b = batcher(f, (BatchOptions){0});
+  Ask *bad = ask_new(20, 5), *good = ask_new(20, 5);
+  for (int i = 0; i < 20; i++) good->prompt[i] %= 5, bad->prompt[i] %= 5;
+  SampleBias never = {49, -100};
+  good->r.sample.bias = &never, good->r.sample.nbias = 1;
+  bad->prompt[19] = f->nan_token = 49;
+  submit(b, bad);
+  submit(b, good);
+  run_out(b);
+  cr_assert(eq(int, bad->got.finish, GEN_FAILED));
+  cr_assert(eq(int, bad->got.n, 0));
+  as_alone(good, &small);
+  empty(b);
+  free(bad);
+  free(good);
+  batcher_free(b);
+  f->m.free(&f->m);
+}
+
+/* ---- threads */
+
+static void *steps(void *b) {
+  batcher_run(b);
+  return NULL;
+}
+
+typedef struct Client {
+  Batcher *b;
+  int number;
+  atomic_int done, cancelled;
+} Client;
+
+typedef struct Sent {
+  Client *c;
+  FakeAnswer got;
+  atomic_bool done;
+} Sent;
+
+static void hear_sent(void *ctx, const GenEvent *e) {
+  Sent *s = ctx;
+  fake_hear(&s->got, e, 3);
+  if (e->kind != GEN_DONE) return;
+  if (e->finish == GEN_CANCELLED) atomic_fetch_add(&s->c->cancelled, 1);
+  atomic_fetch_add(&s->c->done, 1);
+  atomic_store(&s->done, true);
+}
+
+enum { SENT = 60 };
+
+static void *client(void *ctx) {
+  Client *c = ctx;
+  uint64_t x = (uint64_t)c->number + 1;
+  for (int i = 0; i < SENT; i++) {
+    x = fake_mix(x, (uint64_t)i);
+    int32_t prompt[100];
+    int n = 1 + (int)(x % 100);
+    for (int k = 0; k < n; k++) prompt[k] = (int32_t)((x >> 60 ? (uint64_t)k : fake_mix(x, (uint64_t)k)) % 50);
+    Sent *s = memory_zeroed(1, sizeof(*s));
+    s->c = c;
+    GenRequest r = {.prompt = prompt,
+                    .nprompt = n,
+                    .max_tokens = (int)(x >> 20 & 31),
+                    .sample = fake_greedy,
+                    .top = 1,
+                    .sink = hear_sent,
+                    .ctx = s};
+    r.sample.temperature = 1, r.sample.seed = x;
+    bool full, cancel = (x >> 40 & 3) == 0;
+    Report err = {0};
+    uint64_t id;
+    while (!(id = batcher_submit(c->b, &r, &full, &err))) {
+      FAKE_SO(full);
+      usleep(100);
+    }
+    if (cancel) batcher_cancel(c->b, id);
+    BatchStats stats;
+    batcher_stats(c->b, &stats);
+    FAKE_SO(stats.running >= 0 && stats.waiting >= 0);
+    while (!atomic_load(&s->done)) usleep(100);
+    FakeAnswer alone;
+    fake_alone(&r, &small, &alone);
+    if (s->got.finish != GEN_CANCELLED) FAKE_SO(s->got.events == alone.events && s->got.finish == alone.finish);
+    FAKE_SO(cancel || s->got.finish != GEN_CANCELLED);
+    free(s);
+  }
+  return NULL;
+}
+
+Test(batch, threads, .timeout = 120) {
+  enum { CLIENTS = 8 };
+  ServeLimits l = small;
+  l.pages = 8;
+  Fake *f = fake_new(l);
+  Report err = {0};
+  Batcher *b = batcher_new(&f->m, &(BatchOptions){.max_seqs = 4, .max_queue = 2}, &err);
+  pthread_t runner, t[CLIENTS];
+  Client c[CLIENTS];
+  pthread_create(&runner, NULL, steps, b);
+  for (int i = 0; i < CLIENTS; i++) {
+    c[i] = (Client){.b = b, .number = i};
+    pthread_create(&t[i], NULL, client, &c[i]);
+  }
+  int done = 0;
+  for (int i = 0; i < CLIENTS; i++) pthread_join(t[i], NULL), done += atomic_load(&c[i].done);
+  cr_assert(eq(int, done, CLIENTS *SENT));
+  batcher_stop(b);
+  pthread_join(runner, NULL);
+  empty(b);
+  batcher_free(b);
+  f->m.free(&f->m);
+}
+
+/* Without work its thread takes no time; stopped before it runs, it does not begin. */
+Test(batch, sleeps) {
+  Fake *f = fake_new(small);
+  Report err = {0};
+  Batcher *b = batcher_new(&f->m, &(BatchOptions){.max_queue = 9}, &err);
+  pthread_t runner;
+  clockid_t clock;
+  struct timespec before, after;
+  pthread_create(&runner, NULL, steps, b);
+  pthread_getcpuclockid(runner, &clock);
+  usleep(20000);
+  clock_gettime(clock, &before);
+  usleep(200000);
+  clock_gettime(clock, &after);
+  double ms = (double)(after.tv_sec - before.tv_sec) * 1e3 + (double)(after.tv_nsec - before.tv_nsec) * 1e-6;
+  cr_assert(lt(dbl, ms, 20.0), "%g of 200 ms", ms);
+  cr_assert(eq(int, f->runs, 0));
+  batcher_stop(b);
+  pthread_join(runner, NULL);
+  batcher_run(b);
   batcher_free(b);
   f->m.free(&f->m);
 }
