@@ -7,7 +7,7 @@
  *   top_k   the k-th largest of the blocks' own largest is a bound: at least k logits reach it.
  *   top_p   all below w = (1 - top_p) S / V weigh less than (1 - top_p) S together, so the nucleus ends before them.
  *   min_p   w = min_p itself.
- * Among the candidates that such a bound leaves, the last one that stays is found by radix, 8 bits of the logit at a time. */
+ * Among the candidates that such a bound leaves, the last one that stays is found by radix, 11 bits of the logit at a time. */
 #include "serve/sample.h"
 #include "runtime/exact.h"
 #include "runtime/random.h"
@@ -16,9 +16,11 @@
 #include <string.h>
 
 enum {
-  LANES = 16,  /* of a pass over a row */
-  BLOCK = 64,  /* logits whose largest is kept */
-  GROUP = 1024 /* logits whose sum of weights is kept */
+  LANES = 16,   /* of a pass over a row */
+  BLOCK = 64,   /* logits whose largest is kept */
+  GROUP = 1024, /* logits whose sum of weights is kept */
+  DIGIT = 11,   /* bits of a radix' digit: three of them for 32 */
+  BINS = 1 << DIGIT
 };
 #define NEVER (-INFINITY)
 #define COLDEST 1e-6f /* temperatures below choose the largest logit */
@@ -194,15 +196,15 @@ typedef struct Last {
  * reach target. c is by id. */
 static Last find_last(const Candidate *c, int n, Candidate *part, bool weighted, double target) {
   double before = 0; /* of those before the ones that are left */
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    double bin[256] = {0};
-    int in[256] = {0}, found = -1;
+  for (int shift = 2 * DIGIT; shift >= 0; shift -= DIGIT) {
+    double bin[BINS] = {0};
+    int in[BINS] = {0}, found = -1;
     for (int i = 0; i < n; i++) {
-      int b = c[i].key >> shift & 255;
+      int b = c[i].key >> shift & (BINS - 1);
       bin[b] += weighted ? (double)c[i].weight : 1;
       in[b]++;
     }
-    for (int b = 255; b >= 0; b--) {
+    for (int b = BINS - 1; b >= 0; b--) {
       if (!in[b]) continue;
       if (found >= 0) before += bin[found];
       found = b;
@@ -210,7 +212,7 @@ static Last find_last(const Candidate *c, int n, Candidate *part, bool weighted,
     }
     int m = 0;
     for (int i = 0; i < n; i++)
-      if ((int)(c[i].key >> shift & 255) == found) part[m++] = c[i];
+      if ((int)(c[i].key >> shift & (BINS - 1)) == found) part[m++] = c[i];
     c = part;
     n = m;
   }
@@ -221,8 +223,10 @@ static Last find_last(const Candidate *c, int n, Candidate *part, bool weighted,
 
 static int keep_to(Candidate *c, int n, Last last) {
   int m = 0;
-  for (int i = 0; i < n; i++)
-    if (c[i].key > last.key || (c[i].key == last.key && c[i].id <= last.id)) c[m++] = c[i];
+  for (int i = 0; i < n; i++) { /* copied in any case: a branch that goes either way would cost more */
+    c[m] = c[i];
+    m += (c[i].key > last.key) | ((c[i].key == last.key) & (c[i].id <= last.id));
+  }
   return m;
 }
 
@@ -322,12 +326,39 @@ static int32_t draw_any(Sampler *s, const Row *r, float scale, double left) {
   return last;
 }
 
+/* The weight of up to BLOCK candidates, in four chains, for one would be as slow as additions are. */
+static double weight_of(const Candidate *c, int n) {
+  double chain[4] = {0};
+  int i = 0;
+  for (; i + 4 <= n; i += 4)
+    for (int k = 0; k < 4; k++) chain[k] += (double)c[i + k].weight;
+  for (; i < n; i++) chain[0] += (double)c[i].weight;
+  return chain[0] + chain[1] + (chain[2] + chain[3]);
+}
+
+static int block_end(int i, int n) {
+  return i + BLOCK < n ? i + BLOCK : n;
+}
+
+static double weight_of_all(const Candidate *c, int n) {
+  double all = 0;
+  for (int i = 0; i < n; i += BLOCK) all += weight_of(c + i, block_end(i, n) - i);
+  return all;
+}
+
 static int32_t draw(const Candidate *c, int n, double u) {
-  double left = 0;
-  for (int i = 0; i < n; i++) left += (double)c[i].weight;
-  left *= u;
-  int32_t last = c[0].id;
-  for (int i = 0; i < n; i++) {
+  double left = u * weight_of_all(c, n);
+  int at =
+      0; /* the first of the block that it falls into; rounding may lead past the end: then the last one with weight */
+  for (int i = 0; i < n; i += BLOCK) {
+    double block = weight_of(c + i, block_end(i, n) - i);
+    if (!(block > 0)) continue;
+    at = i;
+    if (left < block) break;
+    left -= block;
+  }
+  int32_t last = c[at].id;
+  for (int i = at; i < block_end(at, n); i++) {
     if (!(c[i].weight > 0)) continue;
     last = c[i].id;
     if ((left -= (double)c[i].weight) < 0) break;
@@ -344,7 +375,7 @@ static int32_t choose(Sampler *s, const Row *r, const SampleParams *p, int posit
   int n;
   if (p->top_k > 0 && p->top_k < s->vocab) {
     n = gather_best(s, r, p->top_k, scale);
-    for (int i = 0; i < n; i++) all += (double)s->c[i].weight;
+    all = weight_of_all(s->c, n);
   } else if (p->top_p < 1 || p->min_p > 0) {
     double least = 0;
     if (p->top_p < 1) {

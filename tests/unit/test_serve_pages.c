@@ -167,19 +167,30 @@ Test(pages, what_goes_first) {
   pages_free(p);
 }
 
-/* Tokens alike behind other beginnings are other pages. */
+/* Tokens alike behind other beginnings are other pages, in one chain of the hash table, too. */
 Test(pages, what_was_before_counts) {
-  int32_t a[2 * PAGE_TOKENS], b[2 * PAGE_TOKENS], found[2];
-  for (int i = 0; i < 2 * PAGE_TOKENS; i++) a[i] = b[i] = i % PAGE_TOKENS;
-  b[3] = 77;
-  Pages *p = pages_new(4);
-  int first = pages_take(p), second = pages_take(p);
-  first = pages_know(p, PAGE_NONE, first, a, PAGE_TOKENS);
-  second = pages_know(p, first, second, a + PAGE_TOKENS, PAGE_TOKENS);
-  cr_assert(ne(int, first, second));
-  cr_assert(eq(int, pages_find(p, a, 2 * PAGE_TOKENS, found), 2));
-  cr_assert(found[0] == first && found[1] == second);
-  cr_assert(eq(int, pages_find(p, b, 2 * PAGE_TOKENS, found), 0));
-  cr_assert(eq(int, pages_find(p, a, 2 * PAGE_TOKENS - 1, found), 1));
+  enum { N = 200 };
+  static int32_t tokens[N][2 * PAGE_TOKENS], page[N][2];
+  int32_t found[2];
+  Pages *p = pages_new(2 * N);
+  for (int k = 0; k < N; k++) {
+    for (int i = 0; i < 2 * PAGE_TOKENS; i++) tokens[k][i] = i % PAGE_TOKENS;
+    tokens[k][3] = k;
+    for (int j = 0; j < 2; j++) {
+      page[k][j] = pages_take(p);
+      page[k][j] = pages_know(p, j ? page[k][0] : PAGE_NONE, page[k][j], tokens[k] + j * PAGE_TOKENS, PAGE_TOKENS);
+    }
+    check(p);
+  }
+  int together = 0;
+  for (uint32_t i = 0; i <= p->mask; i++) together += p->buckets[i] >= 0 && p->page[p->buckets[i]].chain >= 0;
+  cr_assert(gt(int, together, 10));
+  for (int k = 0; k < N; k++) {
+    cr_assert(eq(int, pages_find(p, tokens[k], 2 * PAGE_TOKENS, found), 2));
+    cr_assert(found[0] == page[k][0] && found[1] == page[k][1]);
+    cr_assert(eq(int, pages_find(p, tokens[k], 2 * PAGE_TOKENS - 1, found), 1));
+    tokens[k][5] = 77;
+    cr_assert(eq(int, pages_find(p, tokens[k], 2 * PAGE_TOKENS, found), 0));
+  }
   pages_free(p);
 }
