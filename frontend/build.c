@@ -101,7 +101,14 @@ bool table_info(Names *nm, const TableSpec *t, TableInfo *out) {
   bool ok = param_type(nm, t->shape, dt, NULL, 0, &out->type);
   if (ok && out->type.rank > LEN(index))
     return diag_error(nm->diags, t->shape->at, "a table has at most %d axes", LEN(index));
-  return names_substitute(nm, slice_all(t->value), index, ok ? out->type.rank : LEN(index), &out->expr) && ok;
+  int keep = ok ? out->type.rank : LEN(index), n = t->where ? t->where->n : 0;
+  TextPart *part = NEW_ARRAY(nm->arena, TextPart, n + 1);
+  for (int i = 0; i < n; i++) {
+    YPair p = t->where->pair[i];
+    part[i].name = p.key->text;
+    if (!names_substitute(nm, slice_all(p.value), index, keep, part, i, &part[i].text)) return false;
+  }
+  return names_substitute(nm, slice_all(t->value), index, keep, part, n, &out->expr) && ok;
 }
 
 static Value table_value(Builder *b, TableSpec *t) {
@@ -150,6 +157,9 @@ static Value unknown_name(Builder *b, Frame *f, const Ast *e, bool call) {
     for (int i = 0; i < b->nparams; i++) PUSH(b->arena, all, n, cap, b->param[i].name);
     for (int i = 0; i < b->names->n; i++) PUSH(b->arena, all, n, cap, b->names->list[i].name);
   }
+  for (int i = 0; i < b->nleft_out && !call; i++)
+    if (b->left_out[i] == e->name)
+      return diag_error(b->diags, e->at, "parameter '%s' is left out: its 'when' is 0", e->name), bad;
   const char *near = b->diags->n < 100 ? near_miss(e->name, all, n) : NULL;
   diag_hint(b->diags, e->at, near ? arena_printf(b->arena, "did you mean '%s'?", near) : NULL, "unknown %s '%s'",
             call ? "function" : "name", e->name);
@@ -485,6 +495,17 @@ static bool run_loop(Builder *b, Frame *f, const Stmt *s, Value *result) {
   return !b->stopped;
 }
 
+static bool run_if(Builder *b, Frame *f, const Stmt *s, Value *result) {
+  Value c = eval(b, f, s->expr);
+  if (c.kind == V_BAD) return false;
+  if (c.kind == V_TENSOR)
+    return diag_hint(b->diags, build_span(f, s->expr), "select(c, a, b) chooses by the elements of a tensor",
+                     "a condition is a number that is known when the model is built, not a tensor");
+  if (c.kind != V_NUM || c.dim.sym)
+    return diag_error(b->diags, build_span(f, s->expr), "a condition is a number that is known when the model is built");
+  return c.num != 0 ? run(b, f, s->body, s->nbody, result) : run(b, f, s->other, s->nother, result);
+}
+
 /* False after an error; goes on with the statements after a wrong one. A return sets *result. */
 static bool run(Builder *b, Frame *f, const Stmt *stmt, int n, Value *result) {
   bool ok = true;
@@ -495,8 +516,8 @@ static bool run(Builder *b, Frame *f, const Stmt *stmt, int n, Value *result) {
       b->stopped = true;
       return diag_error(b->diags, s->at, "the model unrolls to more than %d statements", (int)BUILD_STEP_LIMIT);
     }
-    if (s->kind == STMT_FOR) {
-      ok &= run_loop(b, f, s, result);
+    if (s->kind == STMT_FOR || s->kind == STMT_IF) {
+      ok &= s->kind == STMT_FOR ? run_loop(b, f, s, result) : run_if(b, f, s, result);
       continue;
     }
     Value v = eval(b, f, s->expr);
@@ -522,14 +543,21 @@ static bool check_loss(Builder *b, Frame *f, const Ast *loss, Value v, Val *out)
   return true;
 }
 
+static const Stmt *find_return(const Stmt *s, int n) {
+  const Stmt *found = NULL;
+  for (int i = 0; i < n && !found; i++) {
+    found = s[i].kind == STMT_RETURN ? &s[i] : find_return(s[i].body, s[i].nbody);
+    if (!found) found = find_return(s[i].other, s[i].nother);
+  }
+  return found;
+}
+
 bool build_forward(Builder *b, const Code *forward, Ast *loss, Val *out_loss, Val *out_logits) {
   Frame f = {.code = forward};
   Value result = {.kind = V_ABSENT}, logits;
   bool ok = run(b, &f, forward->stmt, forward->n, &result);
   if (result.kind != V_ABSENT && result.kind != V_BAD) {
-    const Stmt *s = forward->stmt;
-    while (s->kind != STMT_RETURN) s++;
-    ok = diag_error(b->diags, s->at, "the model's forward names its results (logits = ...); it returns nothing");
+    ok = diag_error(b->diags, find_return(forward->stmt, forward->n)->at, "the model's forward names its results (logits = ...); it returns nothing");
   }
   Value l = eval(b, &f, loss);
   ok &= check_loss(b, &f, loss, l, out_loss);

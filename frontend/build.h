@@ -29,6 +29,7 @@ typedef struct TableSpec {
   const char *name;
   Span at;
   YNode *shape, *value, *dtype; /* dtype may be NULL: f32 */
+  YNode *where;                 /* names of the value for parts of it, or NULL */
   Val val;                      /* 0: not used yet */
 } TableSpec;
 
@@ -108,6 +109,8 @@ typedef struct Builder {
   Val *param_val;
   bool *param_used;
   int nparams;
+  const char **left_out; /* parameters whose `when` is 0, for the message where one is used */
+  int nleft_out, cap_left_out;
   InputSpec *input;
   int ninputs;
   TableSpec *table;

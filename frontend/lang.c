@@ -195,7 +195,8 @@ static Code parse_stmts(Parser *p) {
     if (parse_stmt(p, &s))
       PUSH(p->arena, c.stmt, c.n, cap, s);
     else
-      skip_stmt(p);
+      do skip_stmt(p);
+      while (is_word(p, "else")); /* belongs to what was skipped */
   }
   return c;
 }
@@ -221,6 +222,18 @@ static bool end_line(Parser *p) {
   return true;
 }
 
+/* A suite one level deeper. */
+static bool parse_body(Parser *p, Stmt **body, int *n) {
+  Code c;
+  if (p->depth == LANG_DEPTH_LIMIT) return fail(p, "loops and conditions nested less deeply");
+  p->depth++;
+  bool ok = parse_suite(p, &c);
+  p->depth--;
+  *body = c.stmt;
+  *n = c.n;
+  return ok;
+}
+
 static bool parse_for(Parser *p, Stmt *out) {
   out->kind = STMT_FOR;
   p->t++;
@@ -228,22 +241,25 @@ static bool parse_for(Parser *p, Stmt *out) {
   out->name = p->t++->text;
   if (!is_word(p, "in")) return fail(p, "'in'");
   p->t++;
-  if (!(out->expr = parse_expr(p))) return false;
-  Code body;
-  if (p->depth == LANG_DEPTH_LIMIT) return fail(p, "loops nested less deeply");
-  p->depth++;
-  bool ok = parse_suite(p, &body);
-  p->depth--;
-  out->body = body.stmt;
-  out->nbody = body.n;
-  return ok;
+  return (out->expr = parse_expr(p)) && parse_body(p, &out->body, &out->nbody);
+}
+
+static bool parse_if(Parser *p, Stmt *out) {
+  out->kind = STMT_IF;
+  p->t++;
+  if (!(out->expr = parse_expr(p)) || !parse_body(p, &out->body, &out->nbody)) return false;
+  if (!is_word(p, "else")) return true;
+  p->t++;
+  return parse_body(p, &out->other, &out->nother);
 }
 
 static bool parse_stmt(Parser *p, Stmt *out) {
   out->at = p->t->at;
   if (p->t->kind == TOK_INDENT) return fail(p, "a statement at the same indentation as the line above");
-  if (p->t->kind != TOK_NAME) return fail(p, "a statement: NAME = ..., return ... or for ... in ...");
+  if (p->t->kind != TOK_NAME) return fail(p, "a statement: NAME = ..., return ..., for ... in ... or if ...");
   if (is_word(p, "for")) return parse_for(p, out);
+  if (is_word(p, "if")) return parse_if(p, out);
+  if (is_word(p, "else")) return fail(p, "a statement: no 'if' stands above");
   if (is_word(p, "return")) {
     out->kind = STMT_RETURN;
     p->t++;

@@ -1,6 +1,7 @@
 /* The model language: lexer and parser, from the text of a YAML scalar to statements. Meaning is given by build.c.
  *
  *   block  := stmt*                       stmt := NAME '=' expr | 'return' expr | 'for' NAME 'in' expr ':' suite
+ *                                               | 'if' expr ':' suite ('else' ':' suite)?
  *   suite  := stmt on the same line | an indented block
  *   funcs  := ('def' NAME '(' NAME, ... ')' ':' suite)*
  *   expr   := prod (('+'|'-') prod)*      prod := unary (('*'|'/') unary)*      unary := '-' unary | atom
@@ -33,16 +34,16 @@ struct Ast {
   int n;
 };
 
-typedef enum StmtKind { STMT_ASSIGN, STMT_RETURN, STMT_FOR } StmtKind;
+typedef enum StmtKind { STMT_ASSIGN, STMT_RETURN, STMT_FOR, STMT_IF } StmtKind;
 
 typedef struct Stmt Stmt;
 struct Stmt {
   StmtKind kind;
   Span at;
   const char *name; /* assigned name or loop variable */
-  Ast *expr;        /* value, or the count of a loop */
-  Stmt *body;
-  int nbody;
+  Ast *expr;        /* value, the count of a loop, or a condition */
+  Stmt *body, *other; /* FOR, IF; IF: what else */
+  int nbody, nother;
 };
 
 typedef struct Code {

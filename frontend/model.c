@@ -9,8 +9,8 @@
 #include "frontend/spec.h"
 #include <string.h>
 
-static const char *const sections[] = {"model", "description", "dims",      "consts", "inputs",  "tables",
-                                       "hf",    "params",      "functions", "blocks", "forward", "loss"};
+static const char *const sections[] = {"model", "description", "dims",      "consts", "inputs",  "tables", "hf",
+                                       "params", "functions",  "blocks",    "forward", "loss",   "weights"};
 
 /* ---- extents of a micro-batch */
 
@@ -143,6 +143,25 @@ static const char *read_name(Reader *r) {
   return intern(n->text);
 }
 
+/* Where the weights lie says nothing of the model: it goes to *weights and leaves the specification. */
+static void read_weights(Reader *r, const char **weights) {
+  YNode *n = yaml_get(r->root, "weights");
+  if (!n) return;
+  if (!yaml_expect(r->diags, n, Y_SCALAR, "weights") || !n->len) {
+    r->ok = diag_error(r->diags, n->at, "weights: expected the path of a checkpoint");
+    return;
+  }
+  *weights = n->text;
+  YNode *rest = NEW(r->arena, YNode);
+  *rest = *r->root;
+  rest->pair = NEW_ARRAY(r->arena, YPair, rest->n);
+  rest->n = 0;
+  for (int i = 0; i < r->root->n; i++)
+    if (strcmp(r->root->pair[i].key->text, "weights")) rest->pair[rest->n++] = r->root->pair[i];
+  rest->cap = rest->n;
+  r->root = rest;
+}
+
 Model *model_load(Arena *a, Diags *d, const char *path, const ModelOptions *opt) {
   Reader *r = NEW(a, Reader);
   int errors = d->n;
@@ -152,6 +171,7 @@ Model *model_load(Arena *a, Diags *d, const char *path, const ModelOptions *opt)
   r->ok = yaml_check_keys(d, r->root, "a model", sections, LEN(sections));
   Model *m = NEW(a, Model);
   m->name = read_name(r);
+  read_weights(r, &m->weights);
   names_builtin(&r->names, "B", 1, opt->symbolic);
   if (read_has_time(r)) names_builtin(&r->names, "T", 1, opt->symbolic || opt->serving);
   read_dims(r);

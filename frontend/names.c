@@ -11,6 +11,7 @@ enum {
   VARS_LIMIT = 64,    /* distinct names in one expression */
   NAMES_LIMIT = 1000, /* names of a model */
   EXPR_LIMIT = 4096,  /* characters of an expression */
+  TEXT_LIMIT = 65536, /* with the parts that its names stand for */
   CHAIN_LIMIT = 200,  /* names that one name depends on, one through the other */
 };
 
@@ -238,7 +239,15 @@ bool names_dim(Names *nm, Slice s, const Local *locals, int nlocals, Dim *out) {
   return true;
 }
 
-bool names_substitute(Names *nm, Slice s, const char *const *keep, int nkeep, const char **out) {
+bool names_when(Names *nm, YNode *when, bool *ok) {
+  double v = 1;
+  if (when && !(yaml_expect(nm->diags, when, Y_SCALAR, "when") && names_number(nm, slice_all(when), NULL, 0, &v)))
+    *ok = false, v = 1;
+  return v != 0;
+}
+
+bool names_substitute(Names *nm, Slice s, const char *const *keep, int nkeep, const TextPart *part, int nparts,
+                      const char **out) {
   if (s.len > EXPR_LIMIT)
     return diag_error(nm->diags, slice_span(nm, s, 0), "an expression of more than %d characters", (int)EXPR_LIMIT);
   const char *text = slice_text(nm, s);
@@ -250,6 +259,16 @@ bool names_substitute(Names *nm, Slice s, const char *const *keep, int nkeep, co
     bool kept = false;
     for (int i = 0; i < nkeep && !kept; i++) kept = !strcmp(keep[i], name);
     if (kept) continue;
+    const char *stands = NULL;
+    for (int i = 0; i < nparts; i++)
+      if (part[i].name == name) stands = part[i].text;
+    if (stands) {
+      text_write(&t, text + done, from - done);
+      text_add(&t, "(%s)", stands);
+      done = to;
+      if (t.n > TEXT_LIMIT) break;
+      continue;
+    }
     double v;
     if (!name_value(nm, s, from, to, NULL, 0, &v)) {
       ok = false;
@@ -263,6 +282,11 @@ bool names_substitute(Names *nm, Slice s, const char *const *keep, int nkeep, co
     done = to;
   }
   text_write(&t, text + done, s.len - done);
+  if (t.n > TEXT_LIMIT) {
+    text_free(&t);
+    return diag_error(nm->diags, slice_span(nm, s, 0), "an expression of more than %d characters with its parts",
+                      (int)TEXT_LIMIT);
+  }
   Expr e;
   uint32_t col = 0;
   const char *err = NULL;

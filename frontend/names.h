@@ -58,6 +58,15 @@ bool names_integer(Names *nm, Slice s, const char *what, const Local *locals, in
                    int64_t *out);
 /* An extent; a plain name gives its name to the dim, and may be symbolic. */
 bool names_dim(Names *nm, Slice s, const Local *locals, int nlocals, Dim *out);
-/* The expression's text with every name replaced by its number, except the names in keep: for `table` nodes. */
-bool names_substitute(Names *nm, Slice s, const char *const *keep, int nkeep, const char **out);
+/* A name that stands for a part of a text. */
+typedef struct TextPart {
+  const char *name, *text;
+} TextPart;
+
+/* The expression's text with every name replaced by its number, except the names in keep: for `table` nodes. Those of the
+ * parts are replaced by their texts. */
+bool names_substitute(Names *nm, Slice s, const char *const *keep, int nkeep, const TextPart *part, int nparts,
+                      const char **out);
+/* Is the condition of a `when:` met? On an error it is, so that what it guards is not missed. */
+bool names_when(Names *nm, YNode *when, bool *ok);
 #endif

@@ -111,14 +111,37 @@ static void read_inputs(Reader *r) {
 
 /* ---- tables, parameters, functions, blocks */
 
+static bool is_identifier(const char *s) {
+  if (!((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || *s == '_')) return false;
+  return s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")] == 0;
+}
+
 /* Now, for a table that nothing uses is never made. */
 static bool check_table(Reader *r, const TableSpec *t) {
   TableInfo info;
   return table_info(&r->names, t, &info);
 }
 
+static bool check_where(Reader *r, const YNode *where) {
+  enum { PARTS = 64 }; /* each is looked up in all */
+  if (!where) return true;
+  if (!yaml_expect(r->diags, where, Y_MAP, "where")) return false;
+  if (where->n > PARTS) return diag_error(r->diags, where->at, "where: more than %d names", (int)PARTS);
+  bool ok = true;
+  for (int i = 0; i < where->n; i++) {
+    const char *name = where->pair[i].key->text;
+    ok &= yaml_expect(r->diags, where->pair[i].value, Y_SCALAR, name);
+    if (names_find(&r->names, name))
+      ok = diag_error(r->diags, where->pair[i].key->at, "'%s' is also a dimension or a constant", name);
+    if (!is_identifier(name) || (strlen(name) == 1 && *name >= 'i' && *name <= 'l'))
+      ok = diag_error(r->diags, where->pair[i].key->at, "'%s' is not a name for a part: letters, digits and _, not i to l",
+                      name);
+  }
+  return ok;
+}
+
 static void read_tables(Reader *r) {
-  static const char *const keys[] = {"shape", "value", "dtype"};
+  static const char *const keys[] = {"shape", "value", "dtype", "where"};
   YNode *map = section(r, "tables");
   if (!map) return;
   r->b.table = NEW_ARRAY(r->arena, TableSpec, map->n + 1);
@@ -126,20 +149,19 @@ static void read_tables(Reader *r) {
     YPair p = map->pair[i];
     bool ok = yaml_expect(r->diags, p.value, Y_MAP, "a table") &&
               yaml_check_keys(r->diags, p.value, "a table", keys, LEN(keys));
-    TableSpec t = {
-        p.key->text, p.key->at, yaml_get(p.value, "shape"), yaml_get(p.value, "value"), yaml_get(p.value, "dtype"), 0};
+    TableSpec t = {.name = p.key->text,
+                   .at = p.key->at,
+                   .shape = yaml_get(p.value, "shape"),
+                   .value = yaml_get(p.value, "value"),
+                   .dtype = yaml_get(p.value, "dtype"),
+                   .where = yaml_get(p.value, "where")};
     if (ok && (!t.shape || !t.value))
       ok = diag_error(r->diags, p.key->at, "table '%s' needs a shape and a value", t.name);
-    if (ok) ok = yaml_expect(r->diags, t.value, Y_SCALAR, "value");
+    if (ok) ok = yaml_expect(r->diags, t.value, Y_SCALAR, "value") && check_where(r, t.where);
     if (ok) ok = check_table(r, &t);
     if (ok) r->b.table[r->b.ntables++] = t;
     r->ok &= ok;
   }
-}
-
-static bool is_identifier(const char *s) {
-  if (!((*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') || *s == '_')) return false;
-  return s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")] == 0;
 }
 
 /* Now, so that its errors come with those of other sections; of a block's parameter as if for index 0. */
@@ -154,7 +176,7 @@ static bool check_param(Reader *r, const ParamSpec *s, bool block) {
 }
 
 static bool read_params(Reader *r, YNode *map, bool block, ParamSpec **out, int *n) {
-  static const char *const keys[] = {"shape", "init", "decay", "hf"};
+  static const char *const keys[] = {"shape", "init", "decay", "hf", "when"};
   bool all = true;
   *n = 0;
   if (!check_size(r, map, "params")) return false;
@@ -171,6 +193,10 @@ static bool read_params(Reader *r, YNode *map, bool block, ParamSpec **out, int 
                    yaml_get(p.value, "init"),
                    yaml_get(p.value, "decay"),
                    yaml_get(p.value, "hf")};
+    if (ok && !names_when(&r->names, yaml_get(p.value, "when"), &ok)) {
+      PUSH(r->arena, r->b.left_out, r->b.nleft_out, r->b.cap_left_out, s.name);
+      continue;
+    }
     if (ok && !s.shape) ok = diag_error(r->diags, p.key->at, "parameter '%s' has no shape", s.name);
     if (ok) ok = check_param(r, &s, block);
     if (ok) (*out)[(*n)++] = s;
@@ -186,7 +212,7 @@ static bool is_reserved(const char *name) {
 
 static bool has_return(const Stmt *s, int n) {
   for (int i = 0; i < n; i++)
-    if (s[i].kind == STMT_RETURN || has_return(s[i].body, s[i].nbody)) return true;
+    if (s[i].kind == STMT_RETURN || has_return(s[i].body, s[i].nbody) || has_return(s[i].other, s[i].nother)) return true;
   return false;
 }
 
