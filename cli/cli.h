@@ -44,7 +44,8 @@ struct Args {
   int nrest, cap_rest;
 };
 
-extern const Command cmd_build, cmd_train, cmd_tune, cmd_dump, cmd_diff, cmd_opt, cmd_bisect, cmd_data, cmd_machine;
+extern const Command cmd_build, cmd_train, cmd_tune, cmd_dump, cmd_diff, cmd_opt, cmd_bisect, cmd_data, cmd_machine,
+    cmd_import;
 extern const Command *const commands[];
 extern const int command_count;
 

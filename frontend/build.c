@@ -502,7 +502,8 @@ static bool run_if(Builder *b, Frame *f, const Stmt *s, Value *result) {
     return diag_hint(b->diags, build_span(f, s->expr), "select(c, a, b) chooses by the elements of a tensor",
                      "a condition is a number that is known when the model is built, not a tensor");
   if (c.kind != V_NUM || c.dim.sym)
-    return diag_error(b->diags, build_span(f, s->expr), "a condition is a number that is known when the model is built");
+    return diag_error(b->diags, build_span(f, s->expr),
+                      "a condition is a number that is known when the model is built");
   return c.num != 0 ? run(b, f, s->body, s->nbody, result) : run(b, f, s->other, s->nother, result);
 }
 
@@ -557,7 +558,8 @@ bool build_forward(Builder *b, const Code *forward, Ast *loss, Val *out_loss, Va
   Value result = {.kind = V_ABSENT}, logits;
   bool ok = run(b, &f, forward->stmt, forward->n, &result);
   if (result.kind != V_ABSENT && result.kind != V_BAD) {
-    ok = diag_error(b->diags, find_return(forward->stmt, forward->n)->at, "the model's forward names its results (logits = ...); it returns nothing");
+    ok = diag_error(b->diags, find_return(forward->stmt, forward->n)->at,
+                    "the model's forward names its results (logits = ...); it returns nothing");
   }
   Value l = eval(b, &f, loss);
   ok &= check_loss(b, &f, loss, l, out_loss);

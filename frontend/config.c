@@ -263,7 +263,7 @@ bool config_make(Names *nm, const YNode *hf, const char **config, const char **g
   *config = *generation = NULL;
   if (!hf) return true;
   if (!yaml_expect(nm->diags, hf, Y_MAP, "hf")) return false;
-  static const char *const keys[] = {"architectures", "model_type", "dims",      "config",
+  static const char *const keys[] = {"architectures", "model_type", "dims",   "config",
                                      "also",          "free",       "absent", "generation"};
   bool ok = yaml_check_keys(nm->diags, hf, "hf", keys, LEN(keys)) & check_reading(nm, hf);
   Object o = {.nm = nm};

@@ -16,8 +16,8 @@ bool config_value(Names *nm, YNode *text, ConfigValue *out);
 static inline bool config_is_value(const YNode *n) {
   return n->kind == Y_SCALAR && n->text[0] == '=';
 }
-bool config_is_number(const char *text);         /* by JSON's grammar */
-void config_write_number(double v, Text *out);   /* the shortest text that reads back as the same double */
+bool config_is_number(const char *text);                      /* by JSON's grammar */
+void config_write_number(double v, Text *out);                /* the shortest text that reads back as the same double */
 const char *config_unknown_name(Names *nm, const char *name); /* a hint, or NULL */
 
 /* hf may be NULL; then both results are NULL. False after errors. */

@@ -51,7 +51,8 @@ typedef struct Model {
   int64_t batch, time;                              /* of a micro-batch; time 0 without tokens */
   int64_t ctx;                                      /* positions there are, dims.ctx; 0: the model has no such dim */
   const char *config_json, *generation_config_json; /* NULL when the model has no hf mapping */
-  const char *weights; /* a checkpoint's folder or file, as the model's own file names it; NULL: none. Not in `effective` */
+  const char
+      *weights; /* a checkpoint's folder or file, as the model's own file names it; NULL: none. Not in `effective` */
   const char
       *effective; /* the spec after base, variants and overrides, as YAML text: --stage source, the card, the hash */
 } Model;

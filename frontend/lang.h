@@ -40,8 +40,8 @@ typedef struct Stmt Stmt;
 struct Stmt {
   StmtKind kind;
   Span at;
-  const char *name; /* assigned name or loop variable */
-  Ast *expr;        /* value, the count of a loop, or a condition */
+  const char *name;   /* assigned name or loop variable */
+  Ast *expr;          /* value, the count of a loop, or a condition */
   Stmt *body, *other; /* FOR, IF; IF: what else */
   int nbody, nother;
 };

@@ -9,8 +9,8 @@
 #include "frontend/spec.h"
 #include <string.h>
 
-static const char *const sections[] = {"model", "description", "dims",      "consts", "inputs",  "tables", "hf",
-                                       "params", "functions",  "blocks",    "forward", "loss",   "weights"};
+static const char *const sections[] = {"model",  "description", "dims",   "consts",  "inputs", "tables", "hf",
+                                       "params", "functions",   "blocks", "forward", "loss",   "weights"};
 
 /* ---- extents of a micro-batch */
 

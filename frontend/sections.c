@@ -134,8 +134,8 @@ static bool check_where(Reader *r, const YNode *where) {
     if (names_find(&r->names, name))
       ok = diag_error(r->diags, where->pair[i].key->at, "'%s' is also a dimension or a constant", name);
     if (!is_identifier(name) || (strlen(name) == 1 && *name >= 'i' && *name <= 'l'))
-      ok = diag_error(r->diags, where->pair[i].key->at, "'%s' is not a name for a part: letters, digits and _, not i to l",
-                      name);
+      ok = diag_error(r->diags, where->pair[i].key->at,
+                      "'%s' is not a name for a part: letters, digits and _, not i to l", name);
   }
   return ok;
 }
@@ -212,7 +212,8 @@ static bool is_reserved(const char *name) {
 
 static bool has_return(const Stmt *s, int n) {
   for (int i = 0; i < n; i++)
-    if (s[i].kind == STMT_RETURN || has_return(s[i].body, s[i].nbody) || has_return(s[i].other, s[i].nother)) return true;
+    if (s[i].kind == STMT_RETURN || has_return(s[i].body, s[i].nbody) || has_return(s[i].other, s[i].nother))
+      return true;
   return false;
 }
 

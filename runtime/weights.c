@@ -222,6 +222,13 @@ static bool source_check(const Source *s, const WeightMap *m, const char *path, 
   return ok;
 }
 
+bool weights_check(const WeightMap *m, const char *path, Report *err) {
+  Source s = {0};
+  bool ok = source_open(&s, path, err) && source_check(&s, m, path, err);
+  source_close(&s);
+  return ok;
+}
+
 bool weights_load(Engine *e, const char *path, Report *err) {
   const Program *p = engine_program(e);
   WeightMap m = {0};

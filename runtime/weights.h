@@ -23,6 +23,9 @@ void weights_free(WeightMap *m);
  * named, and then nothing is loaded. */
 bool weights_load(Engine *e, const char *path, Report *err);
 
+/* Only the check that comes before loading: every tensor of the map is there with its shape, and no other. */
+bool weights_check(const WeightMap *m, const char *path, Report *err);
+
 /* Writes model.safetensors, or shards and an index when the tensors take more than `shard_bytes` (0: 5 GB), into dir. Each
  * file written is named, with its hash, through `done`. */
 typedef bool (*WeightsDone)(void *ctx, const char *file, uint64_t hash);

@@ -1,7 +1,7 @@
-/* Compares two safetensors files of f32 tensors: golden compare GOT WANT [--tol 1e-3] [--floor 1e-6].
+/* Compares two safetensors files of f32 tensors: golden compare GOT WANT [--tol 1e-3] [--floor 1e-6] [--largest].
  *
  * What: for each tensor the relative error |got - want| / max(|want|, floor * |WANT|), norms being Euclidean and |WANT|
- * that of all tensors of WANT together. Why the floor: the gradient of a bias that nothing depends on is pure rounding,
+ * that of all tensors of WANT together; with --largest the norms are the largest absolute values. Why the floor: the gradient of a bias that nothing depends on is pure rounding,
  * and no two programs agree on it. How: both headers by jansson, the data summed in double.
  * Must hold: a tensor that is missing, extra, of another shape or not finite fails; so does any error above --tol.
  * Exit: 0 alike, 1 not, 2 unreadable or wrong usage. Kept apart from the runtime's reader on purpose: it judges that. */
@@ -67,8 +67,14 @@ static const float *tensor(const File *f, const char *name, json_t *info, uint64
   return (const float *)(const void *)(f->bytes + f->data + from);
 }
 
+static bool largest;
+
+/* The square of the norm. */
 static double sum_squares(const float *x, uint64_t n) {
   double s = 0;
+  for (uint64_t i = 0; largest && i < n; i++)
+    if (!((double)x[i] * x[i] <= s)) s = (double)x[i] * x[i];
+  if (largest) return s;
   for (uint64_t i = 0; i < n; i++) s += (double)x[i] * x[i];
   return s;
 }
@@ -82,6 +88,8 @@ int main(int argc, char **argv) {
       tol = atof(argv[++i]);
     else if (!strcmp(argv[i], "--floor") && i + 1 < argc)
       floor_share = atof(argv[++i]);
+    else if (!strcmp(argv[i], "--largest"))
+      largest = true;
     else if (argv[i][0] != '-' && npaths < 2)
       path[npaths++] = argv[i];
     else
@@ -130,6 +138,7 @@ int main(int argc, char **argv) {
       d += e * e;
       if (!(e <= biggest)) biggest = e, at = i;
     }
+    if (largest) d = biggest * biggest;
     double base = fmax(sqrt(sum_squares(w, n)), floor_share * total), error = base > 0 ? sqrt(d) / base : sqrt(d);
     if (!(error <= tol)) { /* a NaN is caught here too */
       printf("differs: %s: relative error %.3g (norm %.6g); element %llu: got %.9g, want %.9g\n", name, error,
