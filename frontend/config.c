@@ -123,7 +123,8 @@ static bool is_left_out(Names *nm, YNode *v, bool *ok) {
   ConfigValue c;
   double x = 1;
   if (config_is_value(v)) {
-    if (config_value(nm, v, &c) && c.when.len && !names_number(nm, c.when, NULL, 0, &x)) *ok = false;
+    if (!strstr(v->text, " when ")) return false; /* what is wrong with it is said where it is written */
+    if (!config_value(nm, v, &c) || !names_number(nm, c.when, NULL, 0, &x)) *ok = false, x = 0;
     return x == 0;
   }
   bool all = v->kind == Y_MAP && v->n;

@@ -413,7 +413,8 @@ static bool ends_in(const char *s, const char *end) {
   return n > k && !strcmp(s + n - k, end);
 }
 
-/* Of the models in the folder the one whose hf section names the architecture and the type, where the file has one. */
+/* Of the models in the folder the one whose hf section names the architecture and the type; where the file has no type, the
+ * architecture must be the first that the model names. */
 static bool find_base(Job *j, const char *models, const char *architecture, const char *type) {
   const char **names = NULL, **known = NULL;
   int n = 0, cap = 0, nknown = 0, cap_known = 0;
@@ -431,7 +432,8 @@ static bool find_base(Job *j, const char *models, const char *architecture, cons
     YNode *hf = yaml_get(spec, "hf"), *list = yaml_get(hf, "architectures"), *own_type = yaml_get(hf, "model_type");
     for (int k = 0; list && list->kind == Y_SEQ && k < list->n; k++) {
       PUSH(j->arena, known, nknown, cap_known, list->item[k]->text);
-      if (strcmp(list->item[k]->text, architecture) || (type && own_type && strcmp(own_type->text, type))) continue;
+      bool same_type = type && own_type && !strcmp(own_type->text, type);
+      if (strcmp(list->item[k]->text, architecture) || !(same_type || (!type && !k))) continue;
       j->spec = spec;
       j->hf = hf;
       j->base = names[i];

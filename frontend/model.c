@@ -147,11 +147,9 @@ static const char *read_name(Reader *r) {
 static void read_weights(Reader *r, const char **weights) {
   YNode *n = yaml_get(r->root, "weights");
   if (!n) return;
-  if (!yaml_expect(r->diags, n, Y_SCALAR, "weights") || !n->len) {
-    r->ok = diag_error(r->diags, n->at, "weights: expected the path of a checkpoint");
-    return;
-  }
-  *weights = n->text;
+  r->ok &= yaml_expect(r->diags, n, Y_SCALAR, "weights") &&
+           (n->len || diag_error(r->diags, n->at, "weights: expected the path of a checkpoint"));
+  *weights = n->text; /* NULL for another kind, which was an error */
   YNode *rest = NEW(r->arena, YNode);
   *rest = *r->root;
   rest->pair = NEW_ARRAY(r->arena, YPair, rest->n);

@@ -57,6 +57,11 @@ static const Small llama = {
     70,
     23000,
     {"dims.d=40", "dims.layers=1", "dims.heads=4", "dims.kv=2", "dims.ff=36", "dims.ctx=72", "dims.vocab=151"}};
+static const Small experts = {"models/mixtral.yaml",
+                              70,
+                              23000,
+                              {"dims.d=40", "dims.layers=1", "dims.heads=4", "dims.kv=2", "dims.ff=12",
+                               "dims.experts=3", "dims.ctx=72", "dims.vocab=151"}};
 static const Small chars = {
     "models/char.yaml", 16, 13000, {"dims.d=24", "dims.layers=2", "dims.heads=2", "dims.ctx=16", "dims.vocab=229"}};
 static const Small dropped = {
@@ -381,6 +386,9 @@ Test(models, gpt2_is_the_evaluator_s_bits) {
 Test(models, llama_is_the_evaluator_s_bits) {
   check_model(&llama, true);
 }
+Test(models, experts_are_the_evaluator_s_bits) {
+  check_model(&experts, true);
+}
 Test(models, char_is_the_evaluator_s_bits) {
   check_model(&chars, false);
 }
@@ -421,7 +429,7 @@ static void check_kernels(const Compile *c, const char *what) {
 }
 
 Test(models, every_stage_reads_back_as_it_was_written) {
-  static const Small *const all[] = {&gpt2, &llama, &chars, &dropped, &mlp};
+  static const Small *const all[] = {&gpt2, &llama, &experts, &chars, &dropped, &mlp};
   for (int i = 0; i < LEN(all); i++) {
     check_text(compile(all[i], targets[0], NULL, STAGE_GRAPH)->module, arena_printf(a, "%s, source", all[i]->path));
     for (int p = 0; p < pass_count; p++)
