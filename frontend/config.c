@@ -234,9 +234,8 @@ static bool check_patterns(Names *nm, YNode *v) {
   bool ok = true;
   if (config_is_value(v)) {
     if (!config_value(nm, v, &c)) return false;
-    if (!c.name)
-      return diag_hint(nm->diags, slice_span(nm, c.expr, 0), config_unknown_name(nm, slice_text(nm, c.expr)),
-                       "expected the name of a dimension or a constant, which this key gives a value");
+    double x;
+    ok = names_number(nm, c.expr, &(Local){"i", 0}, 1, &x);
   }
   for (int i = 0; i < v->n; i++) ok &= check_patterns(nm, v->kind == Y_SEQ ? v->item[i] : v->pair[i].value);
   return ok;

@@ -1,9 +1,10 @@
 /* config.json to a model file, by the `hf:` section of the shipped model that knows its architecture.
  *
  * The section is read as a set of patterns. `dims`, `config` and `also` are laid over the file: a text "= NAME ..." gives
- * NAME its value, any other is what the file must say; `free` keys may say anything and are kept; a key that none of them
- * knows is reported. What is absent has the value that `absent` gives; else that of the model's own expression, if it is
- * one, and where it is a plain number the key is missed. null counts as absent, but for `or null`.
+ * NAME its value, any other is what the file must say (in a list `i` is the item's index); `free` keys may say anything and
+ * are kept; a key that none of them knows is reported. What is absent has the value that `absent` gives; else that of the
+ * model's own expression, if it is one, and where it is a plain number the key is missed. null counts as absent, but for
+ * `or null`.
  *
  * Two sweeps: the first reads values and compares constants; then dims and consts have their values, and the second compares
  * what is computed and asks for keys whose condition holds. The file comes from a stranger: it is limited in size by who
@@ -40,6 +41,7 @@ typedef struct Job {
   const char *base;
   Names names; /* of the model as it is; in the second sweep with the values of the file */
   bool second;
+  double index; /* in a list: what `i` stands for */
   Given *given;
   int ngiven, cap_given;
   Import *out;
@@ -130,7 +132,9 @@ static bool match_value(Job *j, YNode *pattern, const json_t *v, const char *pat
     return wrong(j, path, v, kinds[c.kind]);
   }
   if (c.name) return give(j, c.name->name, number_text(j->arena, have), path);
-  if (!names_number(&j->names, c.expr, NULL, 0, &x)) return false;
+  if (!names_number(&j->names, c.expr, &(Local){"i", j->index}, 1, &x)) return false;
+  if (c.kind == CONFIG_WORD && have != x)
+    return wrong(j, path, v, x >= 0 && x < c.nwords && x == floor(x) ? c.word[(int)x] : "another word");
   if (c.kind == CONFIG_OR_NULL && x == 0 && !json_is_null(v)) return have == 0 || wrong(j, path, v, "null alone");
   return have == x || wrong(j, path, v, number_text(j->arena, x));
 }
@@ -153,8 +157,9 @@ static bool match(Job *j, YNode *pattern, const json_t *v, const char *path) {
            wrong(j, path, v, arena_printf(j->arena, "%.60s alone", pattern->text));
   if (pattern->kind == Y_SEQ) {
     size_t n = json_array_size(v);
+    j->index = 0;
     if (!json_is_array(v) || (pattern->n != 1 && n != (size_t)pattern->n)) return wrong(j, path, v, "another list");
-    for (size_t i = 0; i < n && ok; i++)
+    for (size_t i = 0; i < n && ok; i++, j->index = (double)i)
       ok = match(j, pattern->item[pattern->n == 1 ? 0 : i], json_array_get(v, i), path);
     return ok;
   }

@@ -131,9 +131,9 @@ Test(import, written_and_read) {
              {"models/llama.yaml:1B", {"consts.scaling=2", "consts.factor=32", "consts.old_ctx=1024"}},
              {"models/llama.yaml", {"consts.scaling=3", "consts.factor=4", "consts.attention_factor=1.5"}},
              {"models/llama.yaml", {"consts.scaling=1", "consts.factor=1.25"}},
-             {"models/qwen2.yaml", {"consts.tied=0"}},
+             {"models/qwen2.yaml", {"consts.tied=0", "consts.sliding=1", "consts.size=77", "consts.full_layers=1"}},
              {"models/qwen3.yaml", {"dims.hd=64", "consts.qkv_bias=1"}},
-             {"models/mistral.yaml", {"dims.hd=96"}},
+             {"models/mistral.yaml", {"dims.hd=96", "consts.window=9"}},
              {"models/mixtral.yaml", {"dims.experts=3", "consts.topk=1"}},
              {"models/internlm2.yaml", {"consts.qkv_bias=1"}},
              {"models/internlm3.yaml", {"consts.mlp_bias=1"}}};
@@ -195,7 +195,10 @@ Test(import, refusals) {
   refused("{\"architectures\": [\"MistralForCausalLM\"], " SIZES
           ", \"num_key_value_heads\": 4, \"sliding_window\": \"big\"}",
           "sliding_window");
-  refused("{\"architectures\": [\"Qwen2ForCausalLM\"], " SIZES ", \"use_sliding_window\": true}", "takes false alone");
+  refused("{\"architectures\": [\"Qwen2ForCausalLM\"], " SIZES
+          ", \"use_sliding_window\": true, \"max_window_layers\": 1, \"layer_types\": [\"full_attention\", "
+          "\"full_attention\"]}",
+          "layer_types is \"full_attention\"; qwen2.yaml takes sliding_attention");
   refused("{\"architectures\": [\"GPT2LMHeadModel\"], \"vocab_size\": 64, \"n_positions\": 8, \"n_ctx\": 9, "
           "\"n_embd\": 8, \"n_layer\": 1, "
           "\"n_head\": 1}",
