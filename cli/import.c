@@ -71,7 +71,7 @@ static WeightMap tensors_of(Arena *a, const Model *m) {
   int n = 0;
   for (int i = 0; i < m->nparams; i++) n += m->params[i].npieces;
   Named *all = NEW_ARRAY(a, Named, n + 1);
-  WeightMap map = {NEW_ARRAY(a, WeightTensor, n + 1), 0};
+  WeightMap map = {NEW_ARRAY(a, WeightTensor, n + 1), 0, m->skip};
   n = 0;
   for (int i = 0; i < m->nparams; i++)
     for (int k = 0; k < m->params[i].npieces; k++) all[n++].piece = &m->params[i].pieces[k];
@@ -134,20 +134,33 @@ static bool read_config(Arena *a, Diags *d, const char *folder, const char *name
 
 /* ---- all of it */
 
+/* The config and the weights of the folder, read as one model. */
+static bool read_model(Arena *a, Diags *d, const ImportSource *src, Import *imported, WeightMap *map, Report *err) {
+  if (!import_config(a, d, src, imported)) return false;
+  ModelOptions opt = {.batch = 1, .models = src->models, .text = imported->text};
+  const Model *m = model_load(a, d, "the imported model", &opt);
+  if (!m) return false;
+  *map = tensors_of(a, m);
+  return weights_check(map, src->weights, err);
+}
+
 static bool import_folder(Arena *a, Diags *d, const char *folder, const char *to) {
   ImportSource src = {.models = place_models(a), .weights = folder, .name = strrchr(folder, '/') + 1};
   Import imported;
-  Report err = {0};
+  WeightMap map;
+  Report err = {0}, ignored = {0};
   if (!src.models) return diag_error(d, (Span){0}, "the folder of shipped models is not there");
   if (!read_config(a, d, folder, "config.json", true, &src.config) ||
-      !read_config(a, d, folder, "generation_config.json", false, &src.generation) ||
-      !import_config(a, d, &src, &imported))
+      !read_config(a, d, folder, "generation_config.json", false, &src.generation))
     return false;
-  ModelOptions opt = {.batch = 1, .models = src.models, .text = imported.text};
-  const Model *m = model_load(a, d, arena_printf(a, "%s/model.yaml", to), &opt);
-  if (!m) return false;
-  WeightMap map = tensors_of(a, m);
-  if (!weights_check(&map, folder, &err)) return failed(&err);
+  bool ok = read_model(a, d, &src, &imported, &map, &err);
+  if (!ok && err.n && imported.prefixed) { /* if it is not that, the first errors are the ones to show */
+    src.bare = true;
+    ok = read_model(a, d, &src, &imported, &map, &ignored);
+    report_free(&ignored);
+  }
+  if (!ok) return failed(&err);
+  report_free(&err);
   Text out = {0}, copied = {0};
   if (!write_folder(a, folder, to, imported.text, &copied)) return text_free(&copied), false;
   text_add(&out, "%s is %s: %s, %d tensors of %" PRId64 " parameters\n", folder, imported.architecture, imported.base,

@@ -69,6 +69,16 @@ static int failed(Compile *c) {
   return EXIT_FAILED;
 }
 
+/* An imported model starts from its checkpoint, unless the user says what else to start from. The path is absolute, or begins
+ * in the model file's folder. NULL: the model has none, or is not to start from it. */
+static const char *weights_of(const Compile *c, const Args *a) {
+  const char *path = c->model->weights, *slash = strrchr(c->model_path, '/');
+  for (int i = 0; i < a->nrest; i++)
+    if (!strncmp(a->rest[i], "--init", 6) || !strcmp(a->rest[i], "--resume")) return NULL;
+  if (!path || *path == '/' || !slash) return path;
+  return arena_printf(a->arena, "%.*s%s", (int)(slash + 1 - c->model_path), c->model_path, path);
+}
+
 static int run(Args *a) {
   Compile c;
   const char *data = args_get(a, "--data"), *folder = args_get(a, "--run");
@@ -78,7 +88,7 @@ static int run(Args *a) {
               data ? "--run DIR, a new folder for the run" : "--data DIR, as ink data prepare writes it");
     return EXIT_USAGE;
   }
-  const char **argv = NEW_ARRAY(a->arena, const char *, a->nrest + 2 * c.nsets + 8);
+  const char **argv = NEW_ARRAY(a->arena, const char *, a->nrest + 2 * c.nsets + 10);
   int n = 1;
   split_sets(&c, argv, &n);
   argv[n++] = "--data";
@@ -108,6 +118,12 @@ static int run(Args *a) {
     return EXIT_FAILED;
   }
   if (!build_program(&c, path, NULL, false, false)) return failed(&c);
+  const char *weights = weights_of(&c, a);
+  if (weights) {
+    printf("starts from %s\n", weights);
+    argv[n++] = "--init";
+    argv[n++] = weights;
+  }
   argv[0] = strchr(path, '/') ? path : arena_printf(a->arena, "./%s", path);
   fflush(stdout);
   execv(argv[0], (char *const *)argv);

@@ -376,6 +376,7 @@ static ProgramHeader header(Writer *w, const Plan *p, const ProgramSpec *spec, c
   h.target = string_add(w, p->target->name);
   h.cpu_features = string_add(w, p->target->require);
   h.spec = string_add(w, spec->text);
+  h.skip = string_add(w, spec->skip);
   h.persistent_bytes = (uint64_t)r->persistent;
   h.arena_bytes = (uint64_t)r->arena;
   h.scratch_bytes = (uint64_t)r->scratch;

@@ -41,6 +41,7 @@ typedef struct NamedText { /* input and its source; setting and its value; file 
 
 typedef struct ProgramSpec {
   const char *model, *text; /* the effective model and training text */
+  const char *skip;         /* ProgramHeader.skip; NULL or "": none */
   const ParamSpec *params;
   const NamedText *sources, *settings, *files;
   int nparams, nsources, nsettings, nfiles;

@@ -168,6 +168,7 @@ static ProgramSpec program_spec(Compile *c) {
   }
   files[0] = (NamedText){"config.json", m->config_json};
   files[1] = (NamedText){"generation_config.json", m->generation_config_json};
+  s.skip = m->skip && *m->skip ? m->skip : NULL;
   s.text = arena_strdup(a, text.s);
   text_free(&text);
   s.params = params;

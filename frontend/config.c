@@ -5,6 +5,8 @@
  *   config: {act: gelu, epsilon: "= eps", tie: "= tied as bool"}      further keys: constants, or values (config.h)
  *   also, free, absent      for reading alone
  *   generation: {eos_token_id: 50256}                 generation_config.json, as `config`
+ *   skip: ["*.inv_freq"]      tensors of checkpoints that are not read
+ *   prefix: model.   bare: true      of tensors' names; without it they are all the same
  *
  * A plain true, false, null or number is itself, a text that starts with "=" is a value computed from dims and consts, any
  * other text is a string; lists and mappings nest. What is left of a mapping when conditions take keys away is written
@@ -263,8 +265,8 @@ bool config_make(Names *nm, const YNode *hf, const char **config, const char **g
   *config = *generation = NULL;
   if (!hf) return true;
   if (!yaml_expect(nm->diags, hf, Y_MAP, "hf")) return false;
-  static const char *const keys[] = {"architectures", "model_type", "dims",   "config",
-                                     "also",          "free",       "absent", "generation"};
+  static const char *const keys[] = {"architectures", "model_type", "dims", "config", "also", "free",
+                                     "absent",        "generation", "skip", "prefix", "bare"};
   bool ok = yaml_check_keys(nm->diags, hf, "hf", keys, LEN(keys)) & check_reading(nm, hf);
   Object o = {.nm = nm};
   text_add(&o.out, "{");
@@ -291,4 +293,30 @@ bool config_make(Names *nm, const YNode *hf, const char **config, const char **g
   *generation = finish(&gen);
   if (!yaml_get(hf, "generation")) *generation = NULL;
   return ok;
+}
+
+bool config_tensors(Names *nm, const YNode *hf, ConfigTensors *out) {
+  enum { PATTERNS = 64, PATTERN = 200 }; /* each is held against every name */
+  const YNode *skip = yaml_get(hf, "skip"), *prefix = yaml_get(hf, "prefix"), *bare = yaml_get(hf, "bare");
+  Text t = {0};
+  *out = (ConfigTensors){"", "", false};
+  if (skip && !yaml_expect(nm->diags, skip, Y_SEQ, "hf.skip")) return false;
+  if (skip && skip->n > PATTERNS) return diag_error(nm->diags, skip->at, "more than %d patterns", (int)PATTERNS);
+  bool ok = true;
+  for (int i = 0; skip && i < skip->n; i++) {
+    const YNode *p = skip->item[i];
+    if (!yaml_expect(nm->diags, p, Y_SCALAR, "a pattern"))
+      ok = false;
+    else if (!p->len || p->len > PATTERN || strchr(p->text, '\n'))
+      ok = diag_error(nm->diags, p->at, "a pattern is a line of 1 to %d characters", (int)PATTERN);
+    else
+      text_add(&t, "%s%s", t.n ? "\n" : "", p->text);
+  }
+  if (t.n) out->skip = arena_strdup(nm->arena, t.s);
+  text_free(&t);
+  if (prefix && (ok &= yaml_expect(nm->diags, prefix, Y_SCALAR, "hf.prefix"))) out->prefix = prefix->text;
+  if (!bare) return ok;
+  if (!yaml_expect(nm->diags, bare, Y_SCALAR, "hf.bare")) return false;
+  out->bare = !strcmp(bare->text, "true");
+  return ok && (out->bare || !strcmp(bare->text, "false") || diag_error(nm->diags, bare->at, "bare is true or false"));
 }

@@ -22,4 +22,12 @@ const char *config_unknown_name(Names *nm, const char *name); /* a hint, or NULL
 
 /* hf may be NULL; then both results are NULL. False after errors. */
 bool config_make(Names *nm, const YNode *hf, const char **config, const char **generation);
+
+/* What else the section says of checkpoints. */
+typedef struct ConfigTensors {
+  const char *skip;   /* patterns of names, a line each */
+  const char *prefix; /* of the model's names; "": none */
+  bool bare;          /* the checkpoint's names are without the prefix */
+} ConfigTensors;
+bool config_tensors(Names *nm, const YNode *hf, ConfigTensors *out);
 #endif

@@ -53,6 +53,8 @@ typedef struct Model {
   const char *config_json, *generation_config_json; /* NULL when the model has no hf mapping */
   const char
       *weights; /* a checkpoint's folder or file, as the model's own file names it; NULL: none. Not in `effective` */
+  const char *
+      skip; /* patterns of names, a line each: tensors that checkpoints may hold and that the model does not read; "": none */
   const char
       *effective; /* the spec after base, variants and overrides, as YAML text: --stage source, the card, the hash */
 } Model;

@@ -398,6 +398,7 @@ static void write_model(Job *j, const ImportSource *src, json_t *generation) {
     map_add(j->arena, hf, "generation", generation_map(j, generation));
   else if (yaml_get(j->hf, "generation"))
     map_text(j->arena, hf, "generation", "null", false);
+  if (src->bare) map_text(j->arena, hf, "bare", "true", false);
   map_add(j->arena, root, "hf", hf);
   Text t = {0};
   text_add(&t, "# %s, as ink import read it from a config.json.\n", j->out->architecture);
@@ -496,6 +497,7 @@ static bool import(Job *j, const ImportSource *src, json_t *generation) {
   if (!find_base(j, src->models, name, type)) return false;
   j->out->architecture = arena_strdup(j->arena, name);
   j->out->base = j->base;
+  j->out->prefixed = yaml_get(j->hf, "prefix") != NULL;
   bool ok = read_names(j) && match_all(j) && fill_absent(j) && j->diags->n == errors;
   j->second = true;
   ok = ok && read_names(j) && match_all(j);

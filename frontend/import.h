@@ -9,10 +9,12 @@ typedef struct ImportSource {
       generation;      /* config.json and generation_config.json, sources of the Diags; generation 0: there is none */
   const char *name;    /* for the model; what a name may not hold becomes '-' */
   const char *weights; /* the path that is recorded */
+  bool bare;           /* the tensors' names lack the model's prefix */
 } ImportSource;
 
 typedef struct Import {
   const char *architecture, *base; /* "llama.yaml" */
+  bool prefixed;                   /* the model's tensors have a prefix that a checkpoint may lack */
   const char *text;                /* of the model file */
   const char **unmapped;           /* "key: value", printable: keys that are neither mapped nor known to be harmless */
   int nunmapped;

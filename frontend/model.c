@@ -101,7 +101,17 @@ static bool count_pieces(Reader *r, const ModelParam *p, int *sum) {
                     (int)BUILD_PIECE_LIMIT);
 }
 
-static bool resolve_params(Reader *r, Model *m) {
+/* Names without the prefix that checkpoints of the model without its head lack. */
+static void strip_prefix(Model *m, const char *prefix) {
+  size_t n = strlen(prefix);
+  for (int i = 0; i < m->nparams; i++)
+    for (int k = 0; k < m->params[i].npieces; k++) {
+      Piece *p = &m->params[i].pieces[k];
+      if (!strncmp(p->tensor, prefix, n) && p->tensor[n]) p->tensor = intern(p->tensor + n);
+    }
+}
+
+static bool resolve_params(Reader *r, const ConfigTensors *tensors, Model *m) {
   Builder *b = &r->b;
   m->nparams = b->nparams;
   for (int i = 0; i < b->norder; i++) m->nparams += b->order[i]->block->nparams;
@@ -130,6 +140,7 @@ static bool resolve_params(Reader *r, Model *m) {
       if (!count_pieces(r, &m->params[n], &pieces)) return false;
     }
   }
+  if (tensors->bare && ok) strip_prefix(m, tensors->prefix);
   return ok && view_check(&r->names, m->params, m->nparams);
 }
 
@@ -176,10 +187,13 @@ Model *model_load(Arena *a, Diags *d, const char *path, const ModelOptions *opt)
   read_extents(r, opt);
   r->ok &= names_resolve_all(&r->names);
   read_sections(r);
+  ConfigTensors tensors;
   r->ok &= config_make(&r->names, yaml_get(r->root, "hf"), &m->config_json, &m->generation_config_json);
+  r->ok &= config_tensors(&r->names, yaml_get(r->root, "hf"), &tensors);
   if (!r->ok || d->n > errors) return NULL;
   m->mod = module_new(a, d, m->name);
-  if (!build_graph(r, m->mod) || !resolve_params(r, m)) return NULL;
+  if (!build_graph(r, m->mod) || !resolve_params(r, &tensors, m)) return NULL;
+  m->skip = tensors.skip;
   m->inputs = NEW_ARRAY(a, ModelInput, r->b.ninputs + 1);
   for (int i = 0; i < r->b.ninputs; i++)
     m->inputs[m->ninputs++] = (ModelInput){r->b.input[i].name, r->b.input[i].source};

@@ -182,8 +182,8 @@ bool program_open(Program *p, const unsigned char *blob, const KernelFn *kernels
             TABLE(settings, settings, nsettings) && TABLE(files, files, nfiles) && TABLE(places, places, nplaces);
 #undef TABLE
   if (!ok) return false;
-  uint32_t strings[] = {h->model, h->target, h->cpu_features, h->spec};
-  for (int i = 0; i < 4; i++)
+  uint32_t strings[] = {h->model, h->target, h->cpu_features, h->spec, h->skip};
+  for (int i = 0; i < 5; i++)
     if (!string_ok(p, strings[i])) return report_add(err, "broken program: its names");
   for (int i = 0; i < p->nkernels; i++)
     if (!string_ok(p, p->kernel_info[i].name) || !string_ok(p, p->kernel_info[i].file))

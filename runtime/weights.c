@@ -8,6 +8,7 @@
  * ever reaches a parameter. */
 #include "runtime/weights.h"
 #include <errno.h>
+#include <fnmatch.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -33,7 +34,8 @@ static bool is_whole(const ProgramPiece *c, int64_t elements) {
 }
 
 bool weights_map(const Program *p, WeightMap *m, Report *err) {
-  *m = (WeightMap){calloc((size_t)(p->npieces + p->nparams) + 1, sizeof(WeightTensor)), 0};
+  *m = (WeightMap){calloc((size_t)(p->npieces + p->nparams) + 1, sizeof(WeightTensor)), 0,
+                   program_string(p, p->h->skip)};
   if (!m->tensor) return report_add(err, "out of memory");
   for (int i = 0; i < p->nparams; i++) {
     const ProgramParam *q = &p->params[i];
@@ -200,6 +202,19 @@ static const char *shape_text(const int64_t *dim, int rank, char *text, size_t n
   return text;
 }
 
+/* Is the name like one of the patterns? */
+static bool is_skipped(const char *patterns, const char *name) {
+  char one[256];
+  for (const char *p = patterns; p && *p; p += strcspn(p, "\n"), p += *p == '\n') {
+    size_t n = strcspn(p, "\n");
+    if (n >= sizeof(one)) continue;
+    memcpy(one, p, n);
+    one[n] = 0;
+    if (!fnmatch(one, name, 0)) return true;
+  }
+  return false;
+}
+
 static bool source_check(const Source *s, const WeightMap *m, const char *path, Report *err) {
   bool ok = true;
   char a[256], b[256];
@@ -217,7 +232,7 @@ static bool source_check(const Source *s, const WeightMap *m, const char *path, 
   }
   for (int i = 0; i < s->n; i++)
     for (int k = 0; k < s->file[i]->n; k++)
-      if (find_tensor(m, s->file[i]->tensor[k].name) < 0)
+      if (find_tensor(m, s->file[i]->tensor[k].name) < 0 && !is_skipped(m->skip, s->file[i]->tensor[k].name))
         ok = report_add(err, "%s: the model has no tensor '%s'", s->file[i]->path, s->file[i]->tensor[k].name);
   return ok;
 }

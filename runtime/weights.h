@@ -15,6 +15,7 @@ typedef struct WeightTensor {
 typedef struct WeightMap {
   WeightTensor *tensor;
   int n;
+  const char *skip; /* patterns (fnmatch), a line each: what files may hold beside the tensors; "" or NULL: nothing */
 } WeightMap;
 bool weights_map(const Program *p, WeightMap *m, Report *err);
 void weights_free(WeightMap *m);
@@ -23,7 +24,7 @@ void weights_free(WeightMap *m);
  * named, and then nothing is loaded. */
 bool weights_load(Engine *e, const char *path, Report *err);
 
-/* Only the check that comes before loading: every tensor of the map is there with its shape, and no other. */
+/* Only the check that comes before loading: every tensor of the map is there with its shape, and no other but skipped ones. */
 bool weights_check(const WeightMap *m, const char *path, Report *err);
 
 /* Writes model.safetensors, or shards and an index when the tensors take more than `shard_bytes` (0: 5 GB), into dir. Each

@@ -26,7 +26,7 @@
 #include <stdint.h>
 
 #define PROGRAM_MAGIC "INKPROG"
-enum { PROGRAM_VERSION = 3, PROGRAM_RANK = 6 };
+enum { PROGRAM_VERSION = 4, PROGRAM_RANK = 6 };
 #define PROGRAM_NONE UINT32_MAX
 
 /* A kernel divides its own work: every one of `threads` threads calls it with its number, and any division gives the same
@@ -141,6 +141,7 @@ typedef struct ProgramHeader {
   uint64_t spec_hash;
   uint32_t model, target;      /* strings: "gpt2"; "x86-64-v3" */
   uint32_t cpu_features, spec; /* strings: "avx2,fma" to check at start; the effective model and training text */
+  uint32_t skip, pad;          /* string: patterns of names, a line each; such tensors of a checkpoint are not read */
   uint64_t persistent_bytes, arena_bytes;
   uint64_t scratch_bytes;  /* per thread */
   uint64_t sum_temp_bytes; /* what the temporaries would take without sharing */

@@ -74,6 +74,7 @@ def rope(kind, **more):
 # name: (config for transformers, dtype of the file, shards, changes to the config.json that is kept: None removes a key)
 CASES = {
     "gpt2": (gpt2(), "F32", 1, {}),
+    "gpt2_bare": (gpt2(), "F32", 1, dict(n_ctx=T, architectures=["GPT2LMHeadModel"], task_specific_params=dict(x=1))),
     "gpt2_untied": (gpt2(n_inner=48, tie_word_embeddings=False), "F32", 1, {}),
     "llama_old": (decoder("llama", tie_word_embeddings=False, num_key_value_heads=4), "F32", 1,
                   dict(rope_parameters=None, rope_theta=10000.0, rope_scaling=json.loads("null"), head_dim=None,
@@ -137,6 +138,13 @@ def from_internlm2(theirs, shapes, kv=2, g=2, hd=8):
     return out
 
 
+def bare_names(shapes):
+    """As the first published GPT-2 has them: no prefix, and the causal masks beside them."""
+    out = {k.removeprefix("transformer."): s for k, s in shapes.items()}
+    out.update({f"h.{i}.attn.bias": [1, 1, T, T] for i in range(2)})
+    return out
+
+
 def make(out, case):
     config, dtype, shards, changes = CASES[case]
     config = dict(config)
@@ -147,7 +155,7 @@ def make(out, case):
         AutoModelForCausalLM.from_config(cfg).float().save_pretrained(tmp)
         with safe_open(os.path.join(tmp, "model.safetensors"), "pt") as f:
             shapes = {k: list(f.get_slice(k).get_shape()) for k in f.keys()}
-        theirs = internlm2_names(shapes) if case == "internlm2" else shapes
+        theirs = internlm2_names(shapes) if case == "internlm2" else bare_names(shapes) if case == "gpt2_bare" else shapes
         ours = {k: values(k, s) for k, s in theirs.items()}
         if dtype == "BF16":
             ours = {k: t.to(torch.bfloat16) for k, t in ours.items()}

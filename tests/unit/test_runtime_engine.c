@@ -252,7 +252,7 @@ Test(program, magic) {
   check_refused(other_magic, "no program");
 }
 Test(program, version) {
-  check_refused(later_version, "version 3");
+  check_refused(later_version, "version 4");
 }
 Test(program, table_outside) {
   check_refused(wild_table, "table of args");
