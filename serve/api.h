@@ -67,6 +67,7 @@ typedef struct Choice {
   size_t offset;   /* in characters, of the next token's text */
   const char *finish;
   double last; /* when its last token came */
+  int echo;    /* tokens of the prompt still to be told */
 } Choice;
 
 typedef struct Prompt {

@@ -12,7 +12,7 @@
 
 enum { AT_ONCE = 32 /* prompts of a job under way */ };
 
-typedef enum { TOLD_TEXT, TOLD_HIDDEN, TOLD_DONE } Told;
+typedef enum { TOLD_STARTED, TOLD_TEXT, TOLD_HIDDEN, TOLD_DONE } Told;
 
 /* What a sink was told; tokens, alternatives and bytes lie behind it. */
 typedef struct Event {
@@ -98,7 +98,12 @@ static void sink_done(void *ctx, int choice, const char *finish, int generated, 
   mailbox_post(&p->job->api->loop, &e->mail);
 }
 
-static const CompleteSink sink = {sink_text, sink_hidden, sink_done};
+static void sink_started(void *ctx, int choice) {
+  Prompt *p = ctx;
+  if (choice == 0) mailbox_post(&p->job->api->loop, &told_new(p, TOLD_STARTED, 0)->mail);
+}
+
+static const CompleteSink sink = {sink_text, sink_hidden, sink_done, sink_started};
 
 /* ---- the end of a job */
 
@@ -217,6 +222,7 @@ static bool start(Job *j, bool *full) {
   r.max_tokens = p->max_tokens;
   r.ctx = p;
   p->left = r.n;
+  for (int i = 0; i < r.n; i++) j->choices[p->index * r.n + i].echo = r.echo ? p->n : 0;
   p->run = complete_start(j->api->served, &r, full, &why);
   if (p->run) {
     j->started++;
@@ -276,7 +282,11 @@ static void told_text(Job *j, Prompt *p, const Event *e) {
   int number = p->index * j->request.n + e->choice;
   Choice *c = &j->choices[number];
   int told = e->ntokens;
-  for (int i = 0; i < e->nlisted; i++) told -= e->tokens[i].prompt;
+  if (c->echo) { /* the prompt's tokens are not the answer's */
+    int echoed = c->echo < told ? c->echo : told;
+    c->echo -= echoed;
+    told -= echoed;
+  }
   if (told > 0) {
     if (!j->first_told) metrics_add(&a->metrics, METRIC_time_to_first_token, e->at - j->arrived, 1);
     j->first_told = true;
@@ -316,6 +326,8 @@ static void on_event(Mail *m) {
   Prompt *p = e->prompt;
   Job *j = p->job;
   if (!j->dead) {
+    if (e->what == TOLD_STARTED && !p->index)
+      metrics_add(&j->api->metrics, METRIC_request_queue_time, e->at - j->arrived, 1);
     if (e->what == TOLD_TEXT) told_text(j, p, e);
     if (e->what == TOLD_DONE) told_done(j, p, e);
     if (e->what == TOLD_HIDDEN) {

@@ -184,6 +184,7 @@ static void make(Completion *c, int number) {
 static void first_step(Completion *c, int number) {
   const CompleteRequest *r = &c->r;
   c->b->stats.prompt_tokens += r->nprompt;
+  if (r->sink->started) r->sink->started(r->ctx, number);
   if (r->hidden) {
     float row[FAKE_HIDDEN];
     for (int i = 0; i < FAKE_HIDDEN; i++) row[i] = (float)(1 + (c->prompt[r->nprompt - 1] * (i + 3)) % 17);
