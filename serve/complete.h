@@ -39,7 +39,7 @@ typedef struct CompleteSink {
   void (*text)(void *ctx, int choice, const char *text, size_t n, const CompleteToken *tokens, int ntokens);
   void (*hidden)(void *ctx, const float *row, int n);
   void (*done)(void *ctx, int choice, const char *finish, int generated,
-               int cached); /* "stop", "length", "cancelled", "error" */
+               int cached);               /* "stop", "length", "cancelled", "error" */
   void (*started)(void *ctx, int choice); /* a step takes its prompt up for the first time; NULL: not of interest */
 } CompleteSink;
 

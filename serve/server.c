@@ -206,7 +206,7 @@ static void close_all(Server *s) {
     codec_free(s->api.codec);
   }
   while (s->api.loop.first) mailbox_open_all(&s->api.loop);
-  int fd = atomic_exchange(&stop_fd, -1);
+  int fd = s->stop ? atomic_exchange(&stop_fd, -1) : -1;
   struct event *all[] = {s->mail, s->stop, s->term, s->interrupt, s->tick};
   for (int i = 0; i < LEN(all); i++)
     if (all[i]) event_free(all[i]);
