@@ -3,7 +3,6 @@
 #include "runtime/machine.h"
 
 #include <arpa/inet.h>
-#include <criterion/criterion.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,9 +49,9 @@ void server_start(TestServer *s) {
     s->o.load = NULL;
     fake_open(&s->served, &s->fake);
   }
-  cr_assert_eq(pthread_create(&s->thread, NULL, run, s), 0);
+  MUST(pthread_create(&s->thread, NULL, run, s) == 0);
   for (int i = 0; i < 500 && !__atomic_load_n(&s->port, __ATOMIC_ACQUIRE); i++) nap(10);
-  cr_assert(s->port, "it does not listen");
+  MUST(s->port, "it does not listen");
   for (int i = 0; i < 500 && !s->load_ms; i++) {
     Text out = {0};
     client_ask(s, "GET /ready HTTP/1.0\r\n\r\n", &out);
@@ -67,7 +66,7 @@ int server_end(TestServer *s) {
   server_stop();
   pthread_join(s->thread, NULL);
   if (s->served.batcher) {
-    cr_assert_eq(fake_unfinished(&s->served), 0, "completions were left unfreed");
+    MUST(fake_unfinished(&s->served) == 0, "completions were left unfreed");
     fake_close(&s->served);
   }
   report_free(&s->err);
@@ -78,7 +77,7 @@ int client_open(const TestServer *s) {
   struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)s->port)};
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  cr_assert(fd >= 0);
+  MUST(fd >= 0);
   if (connect(fd, (struct sockaddr *)&to, sizeof to)) {
     close(fd);
     return -1;
@@ -124,7 +123,7 @@ bool client_read_until(int fd, double seconds, const char *mark, Text *out) {
 
 void client_ask(const TestServer *s, const char *bytes, Text *out) {
   int fd = client_open(s);
-  cr_assert(fd >= 0, "no connection");
+  MUST(fd >= 0, "no connection");
   client_send(fd, bytes, strlen(bytes));
   client_read(fd, 20, out);
   close(fd);
@@ -160,7 +159,7 @@ const json_t *client_at(const json_t *v, const char *path) {
     v = json_is_array(v) ? json_array_get(v, (size_t)atoi(word)) : json_object_get(v, word);
     p += n + (p[n] == '.');
   }
-  cr_assert(v, "there is no %s", path);
+  MUST(v, "there is no %s", path);
   return v;
 }
 

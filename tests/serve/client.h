@@ -6,6 +6,18 @@
 #include "tests/serve/fake_served.h"
 
 #include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Not Criterion's: what a test shares with client.c, which is none, under ThreadSanitizer too. */
+#define MUST(cond, ...)                                                                                                \
+  do {                                                                                                                 \
+    if (cond) break;                                                                                                   \
+    fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #cond);                                                 \
+    fprintf(stderr, "here: " __VA_ARGS__);                                                                             \
+    fputc('\n', stderr);                                                                                               \
+    abort();                                                                                                           \
+  } while (0)
 
 typedef struct TestServer {
   ServerOptions o;

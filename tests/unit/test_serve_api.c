@@ -1,7 +1,7 @@
 /* Bodies of the API and their answers, over the made-up model: what is read, what comes out, what is refused and how. */
 #include "tests/serve/client.h"
+#include "tests/unit/runtime_criterion.h"
 
-#include <criterion/criterion.h>
 #include <math.h>
 #include <string.h>
 
@@ -11,10 +11,12 @@ static void setup(void) {
   server_start(&s);
 }
 static void teardown(void) {
-  cr_assert_eq(server_end(&s), 0);
+  MUST(server_end(&s) == 0);
 }
 TestSuite(serve_api, .init = setup, .fini = teardown, .timeout = 60);
-static void prepare(void) { server_prepare(&s); }
+static void prepare(void) {
+  server_prepare(&s);
+}
 TestSuite(serve_api_other, .init = prepare, .fini = teardown, .timeout = 60); /* the test starts it */
 
 #define COMPLETE "/v1/completions"
@@ -24,13 +26,13 @@ TestSuite(serve_api_other, .init = prepare, .fini = teardown, .timeout = 60); /*
 static json_t *ok(const char *path, const char *body) {
   json_t *v = NULL;
   int status = client_post(&s, path, body, &v);
-  cr_assert_eq(status, 200, "%d for %s: %s", status, body, v ? json_dumps(v, 0) : "no JSON");
-  cr_assert(v);
+  MUST(status == 200, "%d for %s: %s", status, body, v ? json_dumps(v, 0) : "no JSON");
+  MUST(v);
   return v;
 }
 static const char *text(const json_t *v, const char *path) {
   const char *t = json_string_value(client_at(v, path));
-  cr_assert(t, "%s is no string", path);
+  MUST(t, "%s is no string", path);
   return t;
 }
 static long long number(const json_t *v, const char *path) {
@@ -42,17 +44,17 @@ static int stream(const char *path, const char *body, json_t **list, int most) {
   Text ask = {0}, out = {0};
   text_add(&ask, "POST %s HTTP/1.0\r\nContent-Length: %zu\r\n\r\n%s", path, strlen(body), body);
   client_ask(&s, ask.s, &out);
-  cr_assert_eq(client_status(out.s), 200, "%s", out.s);
-  cr_assert(strstr(out.s, "Content-Type: text/event-stream"));
+  MUST(client_status(out.s) == 200, "%s", out.s);
+  MUST(strstr(out.s, "Content-Type: text/event-stream"));
   int n = 0;
   const char *at = client_body(out.s);
   for (; strncmp(at, "data: [DONE]\n\n", 14); at = strstr(at, "\n\n") + 2) {
-    cr_assert(!strncmp(at, "data: {", 7) && strstr(at, "\n\n") && n < most, "%s", at);
+    MUST(!strncmp(at, "data: {", 7) && strstr(at, "\n\n") && n < most, "%s", at);
     list[n] = json_loads(at + 6, JSON_DISABLE_EOF_CHECK, NULL);
-    cr_assert(list[n], "%s", at);
+    MUST(list[n], "%s", at);
     n++;
   }
-  cr_assert_str_eq(at + 14, "");
+  MUST(!strcmp(at + 14, ""));
   text_free(&ask);
   text_free(&out);
   return n;
@@ -61,23 +63,23 @@ static int stream(const char *path, const char *body, json_t **list, int most) {
 Test(serve_api, a_completion) {
   json_t *v =
       ok(COMPLETE, "{\"model\":\"fake\",\"prompt\":\"h\\u00e9 \\\"x\\\"\\n\",\"max_tokens\":100,\"temperature\":0}");
-  cr_assert_str_eq(text(v, "object"), "text_completion");
-  cr_assert_str_eq(text(v, "model"), "fake");
-  cr_assert_str_eq(text(v, "choices.0.text"), "h\xc3\xa9 \"x\"\n");
-  cr_assert_str_eq(text(v, "choices.0.finish_reason"), "stop");
-  cr_assert(json_is_null(client_at(v, "choices.0.logprobs")));
-  cr_assert_eq(number(v, "usage.prompt_tokens"), 9);
-  cr_assert_eq(number(v, "usage.completion_tokens"), 9);
-  cr_assert_eq(number(v, "usage.total_tokens"), 18);
+  MUST(!strcmp(text(v, "object"), "text_completion"));
+  MUST(!strcmp(text(v, "model"), "fake"));
+  MUST(!strcmp(text(v, "choices.0.text"), "h\xc3\xa9 \"x\"\n"));
+  MUST(!strcmp(text(v, "choices.0.finish_reason"), "stop"));
+  MUST(json_is_null(client_at(v, "choices.0.logprobs")));
+  MUST(number(v, "usage.prompt_tokens") == 9);
+  MUST(number(v, "usage.completion_tokens") == 9);
+  MUST(number(v, "usage.total_tokens") == 18);
   json_decref(v);
   v = ok(COMPLETE, "{\"model\":\"org/fake\",\"prompt\":\"abcdefghijklmnopqrstuvwxyz\"}");
-  cr_assert_eq(number(v, "usage.completion_tokens"), 16); /* the API's default */
-  cr_assert_str_eq(text(v, "choices.0.finish_reason"), "length");
-  cr_assert_str_eq(text(v, "model"), "org/fake");
+  MUST(number(v, "usage.completion_tokens") == 16); /* the API's default */
+  MUST(!strcmp(text(v, "choices.0.finish_reason"), "length"));
+  MUST(!strcmp(text(v, "model"), "org/fake"));
   json_decref(v);
   /* A token that is half a character, and one that begins none. */
   v = ok(COMPLETE, "{\"model\":\"fake\",\"prompt\":[195],\"max_tokens\":1}");
-  cr_assert_str_eq(text(v, "choices.0.text"), "\xef\xbf\xbd");
+  MUST(!strcmp(text(v, "choices.0.text"), "\xef\xbf\xbd"));
   json_decref(v);
 }
 
@@ -89,21 +91,21 @@ Test(serve_api, prompts_of_every_kind) {
   for (int i = 0; i < 4; i++) {
     char path[40];
     snprintf(path, sizeof path, "choices.%d.text", i);
-    cr_assert_str_eq(text(v, path), want[i]);
+    MUST(!strcmp(text(v, path), want[i]));
     snprintf(path, sizeof path, "choices.%d.index", i);
-    cr_assert_eq(number(v, path), i);
+    MUST(number(v, path) == i);
   }
-  cr_assert_eq(number(v, "usage.prompt_tokens"), 4);
-  cr_assert_eq(number(v, "usage.completion_tokens"), 8);
+  MUST(number(v, "usage.prompt_tokens") == 4);
+  MUST(number(v, "usage.completion_tokens") == 8);
   json_decref(v);
   v = ok(COMPLETE, "{\"model\":\"fake\",\"prompt\":[104,105],\"temperature\":0}");
-  cr_assert_str_eq(text(v, "choices.0.text"), "hi");
+  MUST(!strcmp(text(v, "choices.0.text"), "hi"));
   json_decref(v);
   v = ok(COMPLETE, "{\"model\":\"fake\",\"prompt\":[[104,105],[106]],\"temperature\":0}");
-  cr_assert_str_eq(text(v, "choices.1.text"), "j");
+  MUST(!strcmp(text(v, "choices.1.text"), "j"));
   json_decref(v);
   v = ok(COMPLETE, "{\"model\":\"fake\",\"prompt\":\"a\\u0000b\",\"temperature\":0}");
-  cr_assert_eq(json_string_length(client_at(v, "choices.0.text")), 3);
+  MUST(json_string_length(client_at(v, "choices.0.text")) == 3);
   json_decref(v);
   /* More prompts than are run at once. */
   Text body = {0};
@@ -111,41 +113,41 @@ Test(serve_api, prompts_of_every_kind) {
   for (int i = 1; i < 128; i++) text_add(&body, ",\"%d\"", i);
   text_add(&body, "]}");
   v = ok(COMPLETE, body.s);
-  cr_assert_eq(json_array_size(client_at(v, "choices")), 128);
-  cr_assert_str_eq(text(v, "choices.127.text"), "127");
+  MUST(json_array_size(client_at(v, "choices")) == 128);
+  MUST(!strcmp(text(v, "choices.127.text"), "127"));
   json_decref(v);
   text_free(&body);
 }
 
 Test(serve_api, stops) {
   json_t *v = ok(COMPLETE, "{\"model\":\"fake\",\"prompt\":\"one two three\",\"temperature\":0,\"stop\":\" t\"}");
-  cr_assert_str_eq(text(v, "choices.0.text"), "one");
-  cr_assert_str_eq(text(v, "choices.0.finish_reason"), "stop");
+  MUST(!strcmp(text(v, "choices.0.text"), "one"));
+  MUST(!strcmp(text(v, "choices.0.finish_reason"), "stop"));
   json_decref(v);
   v = ok(COMPLETE, "{\"model\":\"fake\",\"prompt\":\"one two three\",\"temperature\":0,\"stop\":[\"three\",\"e t\"]}");
-  cr_assert_str_eq(text(v, "choices.0.text"), "on");
+  MUST(!strcmp(text(v, "choices.0.text"), "on"));
   json_decref(v);
 }
 
 Test(serve_api, logprobs_of_completions) {
   json_t *v = ok(COMPLETE, "{\"model\":\"fake\",\"prompt\":\"a\\u00e9b\",\"temperature\":0,\"logprobs\":2,\"echo\":"
                            "true,\"add_special_tokens\":false}");
-  cr_assert_str_eq(text(v, "choices.0.text"), "a\xc3\xa9"
-                                              "ba\xc3\xa9"
-                                              "b");
+  MUST(!strcmp(text(v, "choices.0.text"), "a\xc3\xa9"
+                                          "ba\xc3\xa9"
+                                          "b"));
   const json_t *l = client_at(v, "choices.0.logprobs");
-  cr_assert_eq(json_array_size(client_at(l, "tokens")), 8);
-  cr_assert_eq(json_array_size(client_at(l, "token_logprobs")), 8);
-  cr_assert_eq(json_array_size(client_at(l, "top_logprobs")), 8);
-  cr_assert(json_is_null(client_at(l, "token_logprobs.0")));
-  cr_assert(json_is_null(client_at(l, "top_logprobs.0")));
-  cr_assert_str_eq(text(l, "tokens.1"), "bytes:\\xc3");
-  cr_assert_float_eq(json_number_value(client_at(l, "token_logprobs.3")), -1.5, 1e-6);
-  cr_assert_float_eq(json_number_value(client_at(l, "top_logprobs.4.b")), -.75, 1e-6);
-  cr_assert_eq(json_object_size(client_at(l, "top_logprobs.4")), 2);
+  MUST(json_array_size(client_at(l, "tokens")) == 8);
+  MUST(json_array_size(client_at(l, "token_logprobs")) == 8);
+  MUST(json_array_size(client_at(l, "top_logprobs")) == 8);
+  MUST(json_is_null(client_at(l, "token_logprobs.0")));
+  MUST(json_is_null(client_at(l, "top_logprobs.0")));
+  MUST(!strcmp(text(l, "tokens.1"), "bytes:\\xc3"));
+  MUST(fabs(json_number_value(client_at(l, "token_logprobs.3")) - -1.5) <= 1e-6);
+  MUST(fabs(json_number_value(client_at(l, "top_logprobs.4.b")) - -.75) <= 1e-6);
+  MUST(json_object_size(client_at(l, "top_logprobs.4")) == 2);
   static const int offset[] = {0, 1, 2, 2, 3, 4, 5, 5};
   for (int i = 0; i < 8; i++)
-    cr_assert_eq(json_integer_value(json_array_get(client_at(l, "text_offset"), (size_t)i)), offset[i]);
+    MUST(json_integer_value(json_array_get(client_at(l, "text_offset"), (size_t)i)) == offset[i]);
   json_decref(v);
 }
 
@@ -159,18 +161,18 @@ Test(serve_api, a_stream_of_completions) {
   size_t tokens = 0;
   for (int i = 0; i < n; i++) {
     bool last = i == n - 1;
-    cr_assert_eq(json_array_size(client_at(list[i], "choices")), last ? 0 : 1);
-    cr_assert_eq(json_is_null(client_at(list[i], "usage")), !last);
-    if (last) cr_assert_eq(number(list[i], "usage.completion_tokens"), 4);
+    MUST(json_array_size(client_at(list[i], "choices")) == (last ? 0 : 1));
+    MUST(json_is_null(client_at(list[i], "usage")) == !last);
+    if (last) MUST(number(list[i], "usage.completion_tokens") == 4);
     if (!last) strcat(all, text(list[i], "choices.0.text"));
     if (!last) tokens += json_array_size(client_at(list[i], "choices.0.logprobs.tokens"));
-    if (i == n - 2) cr_assert_str_eq(text(list[i], "choices.0.finish_reason"), "stop");
-    if (i < n - 2) cr_assert(json_is_null(client_at(list[i], "choices.0.finish_reason")));
+    if (i == n - 2) MUST(!strcmp(text(list[i], "choices.0.finish_reason"), "stop"));
+    if (i < n - 2) MUST(json_is_null(client_at(list[i], "choices.0.finish_reason")));
     json_decref(list[i]);
   }
-  cr_assert_str_eq(all, "a\xc3\xa9"
-                        "b");
-  cr_assert_eq(tokens, 4);
+  MUST(!strcmp(all, "a\xc3\xa9"
+                    "b"));
+  MUST(tokens == 4);
 }
 
 Test(serve_api, a_chat) {
@@ -180,24 +182,23 @@ Test(serve_api, a_chat) {
       "\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]},"
       "{\"role\":\"assistant\",\"content\":null}],\"tools\":[{\"type\":\"function\"}],\"tool_choice\":\"auto\","
       "\"chat_template_kwargs\":{\"mark\":\"MARK\"},\"logprobs\":true,\"top_logprobs\":3}");
-  cr_assert_str_eq(text(v, "object"), "chat.completion");
-  cr_assert_str_eq(text(v, "choices.0.message.role"), "assistant");
-  cr_assert_str_eq(text(v, "choices.0.message.content"),
-                   "1 tools\nMARK\nsystem\ns\nuser\nab\nassistant\n\nassistant\n");
+  MUST(!strcmp(text(v, "object"), "chat.completion"));
+  MUST(!strcmp(text(v, "choices.0.message.role"), "assistant"));
+  MUST(!strcmp(text(v, "choices.0.message.content"), "1 tools\nMARK\nsystem\ns\nuser\nab\nassistant\n\nassistant\n"));
   const json_t *t = client_at(v, "choices.0.logprobs.content.0");
-  cr_assert_str_eq(text(t, "token"), "1");
-  cr_assert_eq(number(t, "bytes.0"), '1');
-  cr_assert_eq(json_array_size(client_at(t, "top_logprobs")), 3);
-  cr_assert_str_eq(text(t, "top_logprobs.1.token"), "2");
+  MUST(!strcmp(text(t, "token"), "1"));
+  MUST(number(t, "bytes.0") == '1');
+  MUST(json_array_size(client_at(t, "top_logprobs")) == 3);
+  MUST(!strcmp(text(t, "top_logprobs.1.token"), "2"));
   json_decref(v);
   v = ok(CHAT, "{\"model\":\"fake\",\"temperature\":0,\"max_completion_tokens\":2,\"max_tokens\":9,\"messages\":[{"
                "\"role\":\"user\",\"content\":\"a\"}]}");
-  cr_assert_eq(number(v, "usage.completion_tokens"), 2);
-  cr_assert_str_eq(text(v, "choices.0.finish_reason"), "length");
+  MUST(number(v, "usage.completion_tokens") == 2);
+  MUST(!strcmp(text(v, "choices.0.finish_reason"), "length"));
   json_decref(v);
   v = ok(CHAT, "{\"model\":\"fake\",\"temperature\":0,\"tools\":[{}],\"tool_choice\":\"none\",\"messages\":[{\"role\":"
                "\"user\",\"content\":\"a\"}]}");
-  cr_assert_str_eq(text(v, "choices.0.message.content"), "user\na\nassistant\n");
+  MUST(!strcmp(text(v, "choices.0.message.content"), "user\na\nassistant\n"));
   json_decref(v);
 }
 
@@ -211,11 +212,11 @@ Test(serve_api, a_stream_of_a_chat) {
                  "\"stream_options\":{\"include_usage\":true}}",
                  list, 64);
   for (int i = 0; i < n; i++) {
-    cr_assert_str_eq(text(list[i], "object"), "chat.completion.chunk");
-    cr_assert_str_eq(text(list[i], "id"), text(list[0], "id"));
+    MUST(!strcmp(text(list[i], "object"), "chat.completion.chunk"));
+    MUST(!strcmp(text(list[i], "id"), text(list[0], "id")));
     if (i < 2) {
-      cr_assert_str_eq(text(list[i], "choices.0.delta.role"), "assistant");
-      cr_assert_str_eq(text(list[i], "choices.0.delta.content"), "");
+      MUST(!strcmp(text(list[i], "choices.0.delta.role"), "assistant"));
+      MUST(!strcmp(text(list[i], "choices.0.delta.content"), ""));
     } else if (json_array_size(client_at(list[i], "choices"))) {
       const json_t *c = client_at(list[i], "choices.0");
       const json_t *content = json_object_get(client_at(c, "delta"), "content");
@@ -223,32 +224,32 @@ Test(serve_api, a_stream_of_a_chat) {
       ends[number(c, "index")] += json_is_string(client_at(c, "finish_reason"));
     } else {
       usage++;
-      cr_assert_eq(i, n - 1);
+      MUST(i == n - 1);
     }
   }
-  cr_assert_eq(ends[0] + ends[1] + usage, 3);
-  cr_assert_str_eq(all[0], "user\na\nassistant\n");
-  cr_assert_str_eq(all[1], "user\na\nassistant\n");
+  MUST(ends[0] + ends[1] + usage == 3);
+  MUST(!strcmp(all[0], "user\na\nassistant\n"));
+  MUST(!strcmp(all[1], "user\na\nassistant\n"));
   for (int i = 0; i < n; i++) json_decref(list[i]);
 }
 
 Test(serve_api, embeddings) {
   json_t *v = ok(EMBED, "{\"model\":\"fake\",\"input\":[\"hi\",\"there\"]}");
-  cr_assert_eq(json_array_size(client_at(v, "data")), 2);
+  MUST(json_array_size(client_at(v, "data")) == 2);
   for (int k = 0; k < 2; k++) {
     const json_t *row = client_at(v, k ? "data.1.embedding" : "data.0.embedding"), *x;
     double sum = 0;
     size_t i;
-    cr_assert_eq(json_array_size(row), FAKE_HIDDEN);
+    MUST(json_array_size(row) == FAKE_HIDDEN);
     json_array_foreach((json_t *)row, i, x) sum += json_number_value(x) * json_number_value(x);
-    cr_assert_float_eq(sum, 1, 1e-6);
+    MUST(fabs(sum - 1) <= 1e-6);
   }
-  cr_assert_eq(number(v, "usage.total_tokens"), 9);
+  MUST(number(v, "usage.total_tokens") == 9);
   double first = json_number_value(client_at(v, "data.0.embedding.0"));
   json_decref(v);
   v = ok(EMBED, "{\"model\":\"fake\",\"input\":[256,104,105],\"encoding_format\":\"base64\"}");
   const char *b = text(v, "data.0.embedding");
-  cr_assert_eq(strlen(b), 44); /* 32 bytes */
+  MUST(strlen(b) == 44); /* 32 bytes */
   static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   uint64_t bits = 0;
   for (int i = 0; i < 8; i++) bits = bits << 6 | (uint64_t)(strchr(digits, b[i]) - digits);
@@ -256,24 +257,24 @@ Test(serve_api, embeddings) {
                          (unsigned char)(bits >> 16)};
   float f;
   memcpy(&f, le, 4);
-  cr_assert_float_eq(f, first, 1e-6);
+  MUST(fabs(f - first) <= 1e-6);
   json_decref(v);
 }
 
 Test(serve_api, tokens_and_back) {
   json_t *v = ok("/tokenize", "{\"model\":\"fake\",\"prompt\":\"a</s>\",\"return_token_strs\":true}");
-  cr_assert_eq(number(v, "count"), 3);
-  cr_assert_eq(number(v, "max_model_len"), 4096);
-  cr_assert_eq(number(v, "tokens.2"), FAKE_EOS);
-  cr_assert_str_eq(text(v, "token_strs.2"), "</s>");
+  MUST(number(v, "count") == 3);
+  MUST(number(v, "max_model_len") == 4096);
+  MUST(number(v, "tokens.2") == FAKE_EOS);
+  MUST(!strcmp(text(v, "token_strs.2"), "</s>"));
   json_decref(v);
   v = ok("/tokenize", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"add_generation_prompt\":false}");
-  cr_assert_eq(number(v, "tokens.0"), FAKE_START);
-  cr_assert_eq(number(v, "count"), 9);
-  cr_assert(json_is_null(client_at(v, "token_strs")));
+  MUST(number(v, "tokens.0") == FAKE_START);
+  MUST(number(v, "count") == 9);
+  MUST(json_is_null(client_at(v, "token_strs")));
   json_decref(v);
   v = ok("/detokenize", "{\"tokens\":[256,97,98]}");
-  cr_assert_str_eq(text(v, "prompt"), "<s>ab");
+  MUST(!strcmp(text(v, "prompt"), "<s>ab"));
   json_decref(v);
 }
 
@@ -342,7 +343,7 @@ Test(serve_api, refusals) {
       {COMPLETE, "{" P ",\"stop\":\"a\\u0000\"}", 400, "stop", "invalid_value"},
       {COMPLETE,
        "{" P ",\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"0\",\"a\",\"b\",\"c\",\"d\",\"e\","
-             "\"f\",\"g\"]}",
+       "\"f\",\"g\"]}",
        400, "stop", "array_above_max_length"},
       {COMPLETE, "{" P ",\"logit_bias\":[1]}", 400, "logit_bias", "invalid_type"},
       {COMPLETE, "{" P ",\"logit_bias\":{\"a\":1}}", 400, "logit_bias", "invalid_value"},
@@ -391,13 +392,12 @@ Test(serve_api, refusals) {
   for (int i = 0; i < LEN(cases); i++) {
     json_t *v = NULL;
     int status = client_post(&s, cases[i].path, cases[i].body, &v);
-    cr_assert_eq(status, cases[i].status, "%d for %s", status, cases[i].body);
+    MUST(status == cases[i].status, "%d for %s", status, cases[i].body);
     const char *param = json_string_value(client_at(v, "error.param")),
                *code = json_string_value(client_at(v, "error.code"));
-    cr_assert(cases[i].param ? param && !strcmp(param, cases[i].param) : !param, "param %s for %s", param,
-              cases[i].body);
-    cr_assert(cases[i].code ? code && !strcmp(code, cases[i].code) : !code, "code %s for %s", code, cases[i].body);
-    cr_assert_gt(strlen(text(v, "error.message")), 5);
+    MUST(cases[i].param ? param && !strcmp(param, cases[i].param) : !param, "param %s for %s", param, cases[i].body);
+    MUST(cases[i].code ? code && !strcmp(code, cases[i].code) : !code, "code %s for %s", code, cases[i].body);
+    MUST(strlen(text(v, "error.message")) > 5);
     json_decref(v);
   }
 }
@@ -412,11 +412,11 @@ Test(serve_api, deep_json) {
     text_add(&body, "\"[[[[\\\"[\"");
     for (int i = 0; i < levels; i++) text_add(&body, "]");
     text_add(&body, "}");
-    cr_assert_eq(client_post(&s, COMPLETE, body.s, NULL), deep ? 400 : 200);
+    MUST(client_post(&s, COMPLETE, body.s, NULL) == (deep ? 400 : 200));
   }
   body.n = 0;
   for (int i = 0; i < 1000000; i++) text_write(&body, "[", 1);
-  cr_assert_eq(client_post(&s, COMPLETE, body.s, NULL), 400);
+  MUST(client_post(&s, COMPLETE, body.s, NULL) == 400);
   text_free(&body);
 }
 
@@ -425,14 +425,14 @@ Test(serve_api_other, limits_of_tokens) {
   s.o.max_tokens = 5;
   s.fake.no_chat = true;
   server_start(&s);
-  cr_assert_eq(client_post(&s, COMPLETE, "{" M ",\"prompt\":\"123456789\"}", NULL), 200);
-  cr_assert_eq(client_post(&s, COMPLETE, "{" M ",\"prompt\":\"1234567890\"}", NULL), 400);
-  cr_assert_eq(client_post(&s, COMPLETE, "{" P ",\"max_tokens\":6}", NULL), 400);
+  MUST(client_post(&s, COMPLETE, "{" M ",\"prompt\":\"123456789\"}", NULL) == 200);
+  MUST(client_post(&s, COMPLETE, "{" M ",\"prompt\":\"1234567890\"}", NULL) == 400);
+  MUST(client_post(&s, COMPLETE, "{" P ",\"max_tokens\":6}", NULL) == 400);
   json_t *v = ok(COMPLETE, "{" P ",\"ignore_eos\":true}");
-  cr_assert_eq(number(v, "usage.completion_tokens"), 5);
+  MUST(number(v, "usage.completion_tokens") == 5);
   json_decref(v);
-  cr_assert_eq(client_post(&s, CHAT, "{" C "}", &v), 400);
-  cr_assert(strstr(text(v, "error.message"), "no chat template"));
+  MUST(client_post(&s, CHAT, "{" C "}", &v) == 400);
+  MUST(strstr(text(v, "error.message"), "no chat template"));
   json_decref(v);
 }
 
@@ -440,20 +440,20 @@ Test(serve_api_other, the_model_fails) {
   json_t *v, *list[16];
   s.fake.fail_after = 3;
   server_start(&s);
-  cr_assert_eq(client_post(&s, COMPLETE, "{" M ",\"prompt\":\"abcdefgh\"}", &v), 500);
-  cr_assert_str_eq(text(v, "error.type"), "server_error");
+  MUST(client_post(&s, COMPLETE, "{" M ",\"prompt\":\"abcdefgh\"}", &v) == 500);
+  MUST(!strcmp(text(v, "error.type"), "server_error"));
   json_decref(v);
   int n = stream(COMPLETE, "{" M ",\"prompt\":\"abcdefgh\",\"stream\":true,\"add_special_tokens\":false}", list, 16);
-  cr_assert_eq(n, 4);
-  cr_assert_str_eq(text(list[3], "error.type"), "server_error");
+  MUST(n == 4);
+  MUST(!strcmp(text(list[3], "error.type"), "server_error"));
   for (int i = 0; i < n; i++) json_decref(list[i]);
-  cr_assert_eq(client_metric(&s, "finished_reason=\"error\"} "), 2);
+  MUST(client_metric(&s, "finished_reason=\"error\"} ") == 2);
 }
 
 Test(serve_api, seeds) {
   json_t *a = ok(COMPLETE, "{" M ",\"prompt\":\"abcdefgh\",\"seed\":5}"),
          *b = ok(COMPLETE, "{" M ",\"prompt\":\"abcdefgh\",\"seed\":5}");
-  cr_assert_str_eq(text(a, "choices.0.text"), text(b, "choices.0.text"));
+  MUST(!strcmp(text(a, "choices.0.text"), text(b, "choices.0.text")));
   json_decref(a);
   json_decref(b);
 }
@@ -463,15 +463,15 @@ Test(serve_api, metrics) {
   json_decref(ok(COMPLETE, "{" M ",\"prompt\":\"abcd\",\"n\":2}"));
   json_decref(ok(CHAT, "{" C ",\"max_tokens\":3}"));
   json_decref(ok(EMBED, "{" M ",\"input\":\"abc\"}"));
-  cr_assert_eq(client_post(&s, COMPLETE, "{", NULL), 400);
+  MUST(client_post(&s, COMPLETE, "{", NULL) == 400);
 #define ONE "{model_name=\"fake\"} "
-  cr_assert_eq(client_metric(&s, "num_requests_running" ONE), 0);
-  cr_assert_eq(client_metric(&s, "num_requests_waiting" ONE), 0);
-  cr_assert_eq(client_metric(&s, "generation_tokens_total" ONE), 13);
-  cr_assert_eq(client_metric(&s, "time_to_first_token_seconds_count" ONE), 2);
-  cr_assert_eq(client_metric(&s, "inter_token_latency_seconds_count" ONE), 10);
-  cr_assert_eq(client_metric(&s, "e2e_request_latency_seconds_count" ONE), 3);
-  cr_assert_eq(client_metric(&s, "request_queue_time_seconds_count" ONE), 3);
-  cr_assert_eq(client_metric(&s, "e2e_request_latency_seconds_bucket{model_name=\"fake\",le=\"+Inf\"} "), 3);
-  cr_assert_eq(client_metric(&s, "http_requests_total{code=\"400\"} "), 1);
+  MUST(client_metric(&s, "num_requests_running" ONE) == 0);
+  MUST(client_metric(&s, "num_requests_waiting" ONE) == 0);
+  MUST(client_metric(&s, "generation_tokens_total" ONE) == 13);
+  MUST(client_metric(&s, "time_to_first_token_seconds_count" ONE) == 2);
+  MUST(client_metric(&s, "inter_token_latency_seconds_count" ONE) == 10);
+  MUST(client_metric(&s, "e2e_request_latency_seconds_count" ONE) == 3);
+  MUST(client_metric(&s, "request_queue_time_seconds_count" ONE) == 3);
+  MUST(client_metric(&s, "e2e_request_latency_seconds_bucket{model_name=\"fake\",le=\"+Inf\"} ") == 3);
+  MUST(client_metric(&s, "http_requests_total{code=\"400\"} ") == 1);
 }

@@ -3,8 +3,8 @@
 #include "runtime/machine.h"
 #include "serve/http_parse.h"
 #include "tests/serve/client.h"
+#include "tests/unit/runtime_criterion.h"
 
-#include <criterion/criterion.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -36,11 +36,11 @@ static void expect_n(const char *bytes, size_t n, int status) {
   client_send(fd, bytes, n);
   client_read(fd, 20, &out);
   close(fd);
-  cr_assert_eq(client_status(out.s), status, "%d wanted for\n%.200s\ngot\n%.600s", status, bytes, out.s);
+  MUST(client_status(out.s) == status, "%d wanted for\n%.200s\ngot\n%.600s", status, bytes, out.s);
   if (status >= 400 && !strstr(out.s, "{\"status\":\"")) {
     json_t *v = json_loads(client_body(out.s), 0, NULL);
-    cr_assert(json_is_string(client_at(v, "error.message")), "%s", out.s);
-    cr_assert(json_is_string(client_at(v, "error.type")));
+    MUST(json_is_string(client_at(v, "error.message")), "%s", out.s);
+    MUST(json_is_string(client_at(v, "error.type")));
     client_at(v, "error.param");
     client_at(v, "error.code");
     json_decref(v);
@@ -66,13 +66,13 @@ Test(serve_http, chunks_at_every_cut) {
       size_t k;
       for (ptrdiff_t took = 1; took > 0; used += (size_t)took) {
         took = http_chunks(&c, all + used, end - used, &data, &k);
-        cr_assert(took >= 0, "cut %zu", cut);
+        MUST(took >= 0, "cut %zu", cut);
         if (k) text_write(&body, data, k);
       }
     }
-    cr_assert_eq(c.state, CHUNK_DONE);
-    cr_assert_str_eq(body.s, "hello world");
-    cr_assert_eq(used, n - 3);
+    MUST(c.state == CHUNK_DONE);
+    MUST(!strcmp(body.s, "hello world"));
+    MUST(used == n - 3);
     text_free(&body);
   }
   static const char *const bad[] = {"x\r\n",  "\r\n",        "5\n",    "5 5\x01\r\n", "fffffffffffffffff\r\n",
@@ -86,7 +86,7 @@ Test(serve_http, chunks_at_every_cut) {
       took = http_chunks(&c, bad[i] + at, n_bad - at, &data, &k);
       if (took > 0) at += (size_t)took;
     }
-    cr_assert_eq(took, -1, "%s was taken", bad[i]);
+    MUST(took == -1, "%s was taken", bad[i]);
   }
 }
 
@@ -128,7 +128,7 @@ Test(serve_http, what_is_no_request) {
   expect("GET http://localhost/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 200);
   expect("\r\n\r\nGET /health HTTP/1.0\r\n\r\n", 200);
   expect("HEAD /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 200);
-  cr_assert_eq(server_end(&s), 0);
+  MUST(server_end(&s) == 0);
 }
 
 Test(serve_http, what_is_too_long) {
@@ -162,7 +162,7 @@ Test(serve_http, what_is_too_long) {
   text_add(&t, "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000000000\r\n\r\n%05000d", 0);
   expect(t.s, 413);
   text_free(&t);
-  cr_assert_eq(server_end(&s), 0);
+  MUST(server_end(&s) == 0);
 }
 
 Test(serve_http, slow_clients) {
@@ -175,9 +175,9 @@ Test(serve_http, slow_clients) {
   expect(body, 408);
   int fd = client_open(&s); /* says nothing */
   client_read(fd, 10, &out);
-  cr_assert_eq(out.n, 0);
+  MUST(out.n == 0);
   close(fd);
-  cr_assert_lt(machine_seconds() - from, 8);
+  MUST(machine_seconds() - from < 8);
   /* A trickle does not put the end off. */
   fd = client_open(&s);
   client_send(fd, "GET / HTTP/1.1\r\nX: ", 19);
@@ -186,18 +186,18 @@ Test(serve_http, slow_clients) {
     client_send(fd, "a", 1);
   }
   client_read(fd, 10, &out);
-  cr_assert_eq(client_status(out.s), 408);
+  MUST(client_status(out.s) == 408);
   close(fd);
   /* A connection that stays open after an answer ends, too. */
   out.n = 0;
   fd = client_open(&s);
   client_send(fd, "GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n", 42);
   client_read(fd, 10, &out);
-  cr_assert_eq(client_status(out.s), 200);
-  cr_assert(!strstr(out.s, "Connection: close"));
+  MUST(client_status(out.s) == 200);
+  MUST(!strstr(out.s, "Connection: close"));
   close(fd);
   text_free(&out);
-  cr_assert_eq(server_end(&s), 0);
+  MUST(server_end(&s) == 0);
 }
 
 Test(serve_http, byte_by_byte_and_many_at_once) {
@@ -218,13 +218,15 @@ Test(serve_http, byte_by_byte_and_many_at_once) {
     const char *at = out.s; /* four answers in their order */
     static const char *const parts[] = {"\"count\":3", "{\"prompt\":\"hi\"}", "\"version\":", "\"count\":3"};
     for (int i = 0; i < LEN(parts); i++) {
-      cr_assert(at = strstr(at, "HTTP/1.1 200"), "%s", out.s);
-      cr_assert(at = strstr(at, parts[i]), "%s", out.s);
+      at = strstr(at, "HTTP/1.1 200");
+      MUST(at, "%s", out.s);
+      at = strstr(at, parts[i]);
+      MUST(at, "%s", out.s);
     }
   }
   text_free(&ask);
   text_free(&out);
-  cr_assert_eq(server_end(&s), 0);
+  MUST(server_end(&s) == 0);
 }
 
 Test(serve_http, expects_to_go_on) {
@@ -234,15 +236,15 @@ Test(serve_http, expects_to_go_on) {
   static const char head[] = "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: "
                              "15\r\nConnection: close\r\n\r\n";
   client_send(fd, head, sizeof head - 1);
-  cr_assert(client_read_until(fd, 5, "100 Continue\r\n\r\n", &out));
+  MUST(client_read_until(fd, 5, "100 Continue\r\n\r\n", &out));
   client_send(fd, "{\"prompt\":\"hi\"}", 15);
   client_read(fd, 5, &out);
-  cr_assert(strstr(out.s, "200 OK"));
+  MUST(strstr(out.s, "200 OK"));
   close(fd);
   /* What will be refused is refused before. */
   expect("POST /nowhere HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 15\r\n\r\n", 404);
   text_free(&out);
-  cr_assert_eq(server_end(&s), 0);
+  MUST(server_end(&s) == 0);
 }
 
 /* ---- who is let in */
@@ -283,19 +285,19 @@ Test(serve_http, hosts_and_origins) {
              "OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nOrigin: https://chat.example\r\n"
              "Access-Control-Request-Headers: authorization,x-more\r\nConnection: close\r\n\r\n",
              &out);
-  cr_assert_eq(client_status(out.s), 204);
-  cr_assert(strstr(out.s, "Access-Control-Allow-Origin: https://chat.example\r\n"));
-  cr_assert(strstr(out.s, "Access-Control-Allow-Headers: authorization,x-more\r\n"));
+  MUST(client_status(out.s) == 204);
+  MUST(strstr(out.s, "Access-Control-Allow-Origin: https://chat.example\r\n"));
+  MUST(strstr(out.s, "Access-Control-Allow-Headers: authorization,x-more\r\n"));
   expect("OPTIONS /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 405);
   text_free(&out);
-  cr_assert_eq(server_end(&s), 0);
+  MUST(server_end(&s) == 0);
 }
 
 Test(serve_http, keys) {
   char path[] = "/tmp/ink-keys-XXXXXX";
   static const char keys[] = "# who\nalpha-1\r\n\n  beta  \n";
   int fd = mkstemp(path);
-  cr_assert(fd >= 0 && write(fd, keys, sizeof keys - 1) == sizeof keys - 1);
+  MUST(fd >= 0 && write(fd, keys, sizeof keys - 1) == sizeof keys - 1);
   close(fd);
   s.o.api_key_file = path;
   server_start(&s);
@@ -324,15 +326,15 @@ Test(serve_http, keys) {
              cases[i].key);
     expect(ask, cases[i].status);
   }
-  cr_assert_eq(server_end(&s), 0);
+  MUST(server_end(&s) == 0);
 }
 
 Test(serve_http, no_keys_in_a_file) {
   Report err = {0};
   s.o.api_key_file = "/dev/null";
   fake_open(&s.served, &s.fake);
-  cr_assert_eq(server_run(&s.served, &s.o, &err), 1);
-  cr_assert(err.n);
+  MUST(server_run(&s.served, &s.o, &err) == 1);
+  MUST(err.n);
   report_free(&err);
   fake_close(&s.served);
 }
@@ -342,7 +344,7 @@ Test(serve_http, no_keys_in_a_file) {
 static int open_stream(const char *extra) {
   Text ask = {0}, body = {0};
   int fd = client_open(&s);
-  cr_assert(fd >= 0);
+  MUST(fd >= 0);
   text_add(&body, "{\"model\":\"fake\",\"prompt\":\"%0500d\",\"max_tokens\":400,\"stream\":true%s}", 7, extra);
   post(&ask, "/v1/completions", "Connection: close\r\n", body.s);
   client_send(fd, ask.s, ask.n);
@@ -360,9 +362,9 @@ Test(serve_http, a_client_that_leaves) {
   Text ask = {0};
   post(&ask, "/v1/completions", "", body);
   client_send(whole, ask.s, ask.n);
-  cr_assert(client_read_until(stream, 5, "data: ", &out));
+  MUST(client_read_until(stream, 5, "data: ", &out));
   for (int i = 0; i < 200 && fake_unfinished(&s.served) < 2; i++) nap(.01);
-  cr_assert_eq(fake_unfinished(&s.served), 2);
+  MUST(fake_unfinished(&s.served) == 2);
   /* More than is read ahead: that it leaves is seen all the same. */
   for (int i = 0; i < 40; i++)
     client_send(whole, "GET / HTTP/1.1\r\nX: 0123456789 0123456789 0123456789\r\n\r\n\r\n", 55);
@@ -371,12 +373,12 @@ Test(serve_http, a_client_that_leaves) {
   close(stream);
   close(whole);
   while (fake_unfinished(&s.served) && machine_seconds() - from < 5) nap(.005);
-  cr_assert_eq(fake_unfinished(&s.served), 0);
-  cr_assert_lt(machine_seconds() - from, 1.5);
-  cr_assert_eq(client_metric(&s, "request_success_total{model_name=\"fake\",finished_reason=\"abort\"} "), 2);
+  MUST(fake_unfinished(&s.served) == 0);
+  MUST(machine_seconds() - from < 1.5);
+  MUST(client_metric(&s, "request_success_total{model_name=\"fake\",finished_reason=\"abort\"} ") == 2);
   text_free(&out);
   text_free(&ask);
-  cr_assert_eq(server_end(&s), 0);
+  MUST(server_end(&s) == 0);
 }
 
 Test(serve_http, a_client_that_does_not_read) {
@@ -392,10 +394,10 @@ Test(serve_http, a_client_that_does_not_read) {
   text_free(&ask);
   double from = machine_seconds();
   while (client_metric(&s, "finished_reason=\"abort\"} ") < 1 && machine_seconds() - from < 20) nap(.05);
-  cr_assert_eq(client_metric(&s, "finished_reason=\"abort\"} "), 1);
-  cr_assert_eq(fake_unfinished(&s.served), 0);
+  MUST(client_metric(&s, "finished_reason=\"abort\"} ") == 1);
+  MUST(fake_unfinished(&s.served) == 0);
   close(fd);
-  cr_assert_eq(server_end(&s), 0);
+  MUST(server_end(&s) == 0);
 }
 
 Test(serve_http, the_queue_is_full) {
@@ -411,15 +413,15 @@ Test(serve_http, the_queue_is_full) {
   Text ask = {0};
   post(&ask, "/v1/completions", "Connection: close\r\n", "{\"model\":\"fake\",\"prompt\":\"a\",\"stream\":true}");
   client_ask(&s, ask.s, &out);
-  cr_assert_eq(client_status(out.s), 429, "%s", out.s);
-  cr_assert(strstr(out.s, "Retry-After: 1\r\n"));
-  cr_assert(strstr(out.s, "rate_limit_error"));
-  cr_assert_eq(client_metric(&s, "num_requests_running{model_name=\"fake\"} "), 2);
-  cr_assert_eq(client_metric(&s, "num_requests_waiting{model_name=\"fake\"} "), 2);
+  MUST(client_status(out.s) == 429, "%s", out.s);
+  MUST(strstr(out.s, "Retry-After: 1\r\n"));
+  MUST(strstr(out.s, "rate_limit_error"));
+  MUST(client_metric(&s, "num_requests_running{model_name=\"fake\"} ") == 2);
+  MUST(client_metric(&s, "num_requests_waiting{model_name=\"fake\"} ") == 2);
   for (int i = 0; i < 4; i++) close(fd[i]);
   text_free(&out);
   text_free(&ask);
-  cr_assert_eq(server_end(&s), 0);
+  MUST(server_end(&s) == 0);
 }
 
 Test(serve_http, two_hundred_streams) {
@@ -432,14 +434,13 @@ Test(serve_http, two_hundred_streams) {
     client_read(fd[i], 60, &out);
     int chunks = 0;
     for (const char *at = out.s; (at = strstr(at, "data: {")); at++) chunks++;
-    cr_assert(strstr(out.s, "data: [DONE]\n\n"), "stream %d: %.300s", i, out.s);
-    cr_assert_eq(chunks, 400, "stream %d has %d chunks", i,
-                 chunks); /* the first is <s>, which has no text; then the end */
+    MUST(strstr(out.s, "data: [DONE]\n\n"), "stream %d: %.300s", i, out.s);
+    MUST(chunks == 400, "stream %d has %d chunks", i, chunks); /* the first is <s>, which has no text; then the end */
     text_free(&out);
     close(fd[i]);
   }
-  cr_assert_eq(client_metric(&s, "finished_reason=\"length\"} "), N);
-  cr_assert_eq(server_end(&s), 0);
+  MUST(client_metric(&s, "finished_reason=\"length\"} ") == N);
+  MUST(server_end(&s) == 0);
 }
 
 Test(serve_http, too_many_connections) {
@@ -450,18 +451,18 @@ Test(serve_http, too_many_connections) {
   server_start(&s);
   static const char version[] = "GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n";
   for (int i = 0; i < 3; i++) fd[i] = open_stream("");
-  for (int i = 0; i < 3; i++) cr_assert(client_read_until(fd[i], 5, "data: ", &out));
+  for (int i = 0; i < 3; i++) MUST(client_read_until(fd[i], 5, "data: ", &out));
   expect(GET("/health"), 503);
   close(fd[0]);
   nap(.2);
   fd[0] = client_open(&s); /* one that idles makes room */
   client_send(fd[0], version, sizeof version - 1);
   out.n = 0;
-  cr_assert(client_read_until(fd[0], 5, "\"version\"", &out));
+  MUST(client_read_until(fd[0], 5, "\"version\"", &out));
   expect(GET("/health"), 200);
   for (int i = 0; i < 3; i++) close(fd[i]);
   text_free(&out);
-  cr_assert_eq(server_end(&s), 0);
+  MUST(server_end(&s) == 0);
 }
 
 /* ---- the beginning and the end */
@@ -478,14 +479,14 @@ Test(serve_http, loading) {
   expect(GET("/health"), 200);
   expect(GET("/ready"), 200);
   expect(GET("/v1/models"), 200);
-  cr_assert_eq(server_end(&s), 0);
+  MUST(server_end(&s) == 0);
 }
 
 Test(serve_http, loading_fails) {
   Report err = {0};
   s.load_ms = -1;
-  cr_assert_eq(server_run(&s.served, &s.o, &err), 1);
-  cr_assert_str_eq(err.text, "the file is damaged\n");
+  MUST(server_run(&s.served, &s.o, &err) == 1);
+  MUST(!strcmp(err.text, "the file is damaged\n"));
   report_free(&err);
 }
 
@@ -495,8 +496,8 @@ Test(serve_http, stopped_while_loading) {
   double from = machine_seconds();
   server_stop();
   pthread_join(s.thread, NULL);
-  cr_assert_eq(s.status, 0);
-  cr_assert_lt(machine_seconds() - from, 3);
+  MUST(s.status == 0);
+  MUST(machine_seconds() - from < 3);
 }
 
 Test(serve_http, a_port_in_use) {
@@ -505,10 +506,10 @@ Test(serve_http, a_port_in_use) {
   server_start(&s);
   server_prepare(&again);
   again.o.port = s.port;
-  cr_assert_eq(server_run(&again.served, &again.o, &err), 1);
-  cr_assert(strstr(err.text, "cannot listen at 127.0.0.1"));
+  MUST(server_run(&again.served, &again.o, &err) == 1);
+  MUST(strstr(err.text, "cannot listen at 127.0.0.1"));
   report_free(&err);
-  cr_assert_eq(server_end(&s), 0);
+  MUST(server_end(&s) == 0);
 }
 
 Test(serve_http, drains) {
@@ -516,17 +517,17 @@ Test(serve_http, drains) {
   s.fake.delay_ms = 5;
   server_start(&s);
   int fd = open_stream(""), idle = client_open(&s);
-  cr_assert(client_read_until(fd, 5, "data: ", &out));
+  MUST(client_read_until(fd, 5, "data: ", &out));
   kill(getpid(), SIGTERM);
   nap(.3);
   int late = client_open(&s);
-  cr_assert_lt(late, 0, "a new connection is taken");
+  MUST(late < 0, "a new connection is taken");
   client_read(fd, 30, &out);
-  cr_assert(strstr(out.s, "[DONE]"), "the stream was cut");
-  cr_assert(!strstr(out.s, "\"error\""));
+  MUST(strstr(out.s, "[DONE]"), "the stream was cut");
+  MUST(!strstr(out.s, "\"error\""));
   pthread_join(s.thread, NULL);
-  cr_assert_eq(s.status, 0);
-  cr_assert_eq(fake_unfinished(&s.served), 0);
+  MUST(s.status == 0);
+  MUST(fake_unfinished(&s.served) == 0);
   fake_close(&s.served);
   close(fd);
   close(idle);
@@ -539,15 +540,15 @@ Test(serve_http, drains_for_so_long) {
   s.o.drain_timeout = .4;
   server_start(&s);
   int fd = open_stream("");
-  cr_assert(client_read_until(fd, 5, "data: ", &out));
+  MUST(client_read_until(fd, 5, "data: ", &out));
   double from = machine_seconds();
   server_stop();
   client_read(fd, 30, &out);
   pthread_join(s.thread, NULL);
-  cr_assert_lt(machine_seconds() - from, 4);
-  cr_assert_eq(s.status, 0);
-  cr_assert(strstr(out.s, "\"the server is stopping\""), "%s", out.s);
-  cr_assert_eq(fake_unfinished(&s.served), 0);
+  MUST(machine_seconds() - from < 4);
+  MUST(s.status == 0);
+  MUST(strstr(out.s, "\"the server is stopping\""), "%s", out.s);
+  MUST(fake_unfinished(&s.served) == 0);
   fake_close(&s.served);
   close(fd);
   text_free(&out);
@@ -558,16 +559,16 @@ Test(serve_http, a_second_signal) {
   s.fake.delay_ms = 50;
   server_start(&s);
   int fd = open_stream("");
-  cr_assert(client_read_until(fd, 5, "data: ", &out));
+  MUST(client_read_until(fd, 5, "data: ", &out));
   double from = machine_seconds();
   kill(getpid(), SIGTERM);
   nap(.2);
   kill(getpid(), SIGINT);
   pthread_join(s.thread, NULL);
-  cr_assert_lt(machine_seconds() - from, 2);
-  cr_assert_eq(s.status, 1);
-  cr_assert(strstr(s.err.text, "cut off"));
-  cr_assert_eq(fake_unfinished(&s.served), 0);
+  MUST(machine_seconds() - from < 2);
+  MUST(s.status == 1);
+  MUST(strstr(s.err.text, "cut off"));
+  MUST(fake_unfinished(&s.served) == 0);
   report_free(&s.err);
   fake_close(&s.served);
   close(fd);
@@ -580,14 +581,14 @@ Test(serve_http, options) {
   ServerOptions o;
   Report err = {0};
   server_options_default(&o);
-  cr_assert(server_options_set(&o, "body-bytes", "5000", &err) && o.body_bytes == 5000);
-  cr_assert(server_options_set(&o, "idle-timeout", "1.5", &err) && o.idle_timeout == 1.5);
-  cr_assert(server_options_set(&o, "host", "0.0.0.0", &err) && !strcmp(o.host, "0.0.0.0"));
-  cr_assert(!server_options_set(&o, "port", "70000", &err) && !server_options_set(&o, "port", "1.5", &err) &&
-            !server_options_set(&o, "port", "", &err) && !server_options_set(&o, "logprobs", "21", &err) &&
-            !server_options_set(&o, "prot", "1", &err) && !server_options_set(&o, "idle-timeout", "nan", &err));
-  cr_assert_eq(err.lines, 6);
-  cr_assert(server_options_known("api-key-file") && !server_options_known("api-key"));
+  MUST(server_options_set(&o, "body-bytes", "5000", &err) && o.body_bytes == 5000);
+  MUST(server_options_set(&o, "idle-timeout", "1.5", &err) && o.idle_timeout == 1.5);
+  MUST(server_options_set(&o, "host", "0.0.0.0", &err) && !strcmp(o.host, "0.0.0.0"));
+  MUST(!server_options_set(&o, "port", "70000", &err) && !server_options_set(&o, "port", "1.5", &err) &&
+       !server_options_set(&o, "port", "", &err) && !server_options_set(&o, "logprobs", "21", &err) &&
+       !server_options_set(&o, "prot", "1", &err) && !server_options_set(&o, "idle-timeout", "nan", &err));
+  MUST(err.lines == 6);
+  MUST(server_options_known("api-key-file") && !server_options_known("api-key"));
   report_free(&err);
 }
 
@@ -596,18 +597,18 @@ Test(serve_http, the_table_in_the_docs) {
   Text table = {0}, page = {0};
   char block[4096];
   FILE *f = fopen("docs/serving.md", "r");
-  cr_assert(f);
+  MUST(f);
   for (size_t n; (n = fread(block, 1, sizeof block, f));) text_write(&page, block, n);
   fclose(f);
   server_options_table(&table);
   if (getenv("INK_BLESS") && !strstr(page.s, table.s)) {
     char *from = strstr(page.s, "| option |"), *to = from ? strstr(from, "\n\n") : NULL;
-    cr_assert(to);
+    MUST(to);
     f = fopen("docs/serving.md", "w");
     fprintf(f, "%.*s%s%s", (int)(from - page.s), page.s, table.s, to + 1);
     fclose(f);
   } else {
-    cr_assert(strstr(page.s, table.s), "docs/serving.md has another table; scripts/bless writes it");
+    MUST(strstr(page.s, table.s), "docs/serving.md has another table; scripts/bless writes it");
   }
   text_free(&table);
   text_free(&page);
