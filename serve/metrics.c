@@ -92,11 +92,15 @@ void metrics_page(const Metrics *m, const Served *s, int waiting, int connection
     text_add(out, "inkstone_%s_sum{%s} %.15g\n", name, label.s, m->of[id].sum);
     text_add(out, "inkstone_%s_count{%s} %llu\n", name, label.s, (unsigned long long)m->of[id].count);
   }
+  text_free(&label);
+}
+
+void metrics_page(const Metrics *m, const Served *s, int waiting, int connections, Text *out) {
+  if (s) put_model(m, s, waiting, out);
   head(out, "http_requests_total", "counter", "answers of HTTP by their status");
   for (int i = 0; i < METRIC_CODES && m->code[i].status; i++)
     text_add(out, "inkstone_http_requests_total{code=\"%d\"} %llu\n", m->code[i].status,
              (unsigned long long)m->code[i].count);
   head(out, "http_connections", "gauge", "open connections");
   text_add(out, "inkstone_http_connections %d\n", connections);
-  text_free(&label);
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#ifndef MUST /* tests/fuzz/fuzz.h has the same */
 /* Not Criterion's: what a test shares with client.c, which is none, under ThreadSanitizer too. */
 #define MUST(cond, ...)                                                                                                \
   do {                                                                                                                 \
@@ -18,6 +19,7 @@
     fputc('\n', stderr);                                                                                               \
     abort();                                                                                                           \
   } while (0)
+#endif
 
 typedef struct TestServer {
   ServerOptions o;
