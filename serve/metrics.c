@@ -55,13 +55,12 @@ static void put(Text *out, const char *name, const char *kind, const char *doc, 
   text_add(out, "inkstone_%s{%s} %.15g\n", name, label, value);
 }
 
-void metrics_page(const Metrics *m, const Served *s, int waiting, int connections, Text *out) {
+static void put_model(const Metrics *m, const Served *s, int waiting, Text *out) {
   Text label = {0};
   BatchStats b = {0};
   text_add(&label, "model_name=");
-  json_put(&label, s ? s->name : "",
-           s ? strlen(s->name) : 0); /* Prometheus escapes alike, but for control characters */
-  if (s) batcher_stats(s->batcher, &b);
+  json_puts(&label, s->name); /* Prometheus escapes alike, but for control characters */
+  batcher_stats(s->batcher, &b);
   put(out, "num_requests_running", "gauge", "answers that are being written", label.s, b.running);
   put(out, "num_requests_waiting", "gauge", "requests that wait", label.s, b.waiting + waiting);
   put(out, "kv_cache_usage_perc", "gauge", "share of the cache that running answers hold; 1 is all", label.s,

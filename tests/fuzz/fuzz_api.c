@@ -20,10 +20,15 @@ static void start(void) {
   server_start(&s);
 }
 
+/* jansson takes no NUL in the name of a member, which a token's text may be. */
 static void check_json(const char *text, const char *answer) {
-  json_t *v = json_loads(text, JSON_ALLOW_NUL | JSON_DISABLE_EOF_CHECK, NULL);
+  Text copy = {0};
+  text_write(&copy, text, strlen(text));
+  for (char *at = copy.s; (at = strstr(at, "\\u0000"));) at[5] = '1';
+  json_t *v = json_loads(copy.s, JSON_DISABLE_EOF_CHECK, NULL);
   MUST(v, "no JSON: %.2000s", answer);
   json_decref(v);
+  text_free(&copy);
 }
 
 static void check_answer(const char *answer) {
