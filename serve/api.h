@@ -19,10 +19,12 @@ typedef struct Api {
   Served *served; /* NULL: not ready */
   Codec *codec;   /* the reading thread's */
   Mailbox loop, reader;
-  Metrics metrics; /* the loop's */
-  Job *jobs;       /* the loop's: all there are */
-  int reading;     /* of these are with the reading thread */
-  bool draining;   /* the loop's */
+  Metrics metrics;           /* the loop's */
+  Job *jobs;                 /* the loop's: all there are */
+  int reading;               /* of these are with the reading thread */
+  bool draining;             /* the loop's */
+  void (*broken)(void *ctx); /* the model cannot go on */
+  void *ctx;
 } Api;
 
 typedef struct ApiError {

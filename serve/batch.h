@@ -34,7 +34,7 @@ typedef struct SampleLogprob {
   float logprob; /* log softmax of the logits as the model gave them */
 } SampleLogprob;
 
-typedef enum { GEN_PROMPT, GEN_TOKEN, GEN_HIDDEN, GEN_DONE } GenKind;
+typedef enum { GEN_PROMPT, GEN_TOKEN, GEN_HIDDEN, GEN_DONE, GEN_STARTED } GenKind;
 typedef enum { GEN_LENGTH, GEN_STOP, GEN_CANCELLED, GEN_FAILED } GenFinish;
 
 typedef struct GenEvent {
@@ -58,6 +58,7 @@ typedef struct GenRequest {
   int top;             /* alternatives to tell, with the token's own logprob; -1: no logprobs at all */
   bool echo;           /* tell the prompt's tokens too, each with its logprob if top >= 0 */
   bool hidden;         /* tell the hidden row of the last prompt token; max_tokens may be 0 */
+  bool started;        /* tell, before all else, that a step takes the prompt up for the first time */
   const int32_t *stop; /* tokens that end the answer: the end-of-sequence ids; they are not told */
   int nstop;
   GenSink *sink;
@@ -79,6 +80,7 @@ typedef struct BatchStats {
   int running, waiting;
   double cache_use; /* share of pages held by running sequences */
   int64_t steps, prompt_tokens, cached_tokens, generated_tokens;
+  bool failed; /* the model cannot go on: all that there was got GEN_FAILED, nothing is taken any more */
 } BatchStats;
 
 Batcher *batcher_new(ServeModel *m, const BatchOptions *o, Report *err);

@@ -213,6 +213,12 @@ static void finish(Job *j) {
   job_free(j);
 }
 
+static bool model_failed(const Api *a) {
+  BatchStats b;
+  batcher_stats(a->served->batcher, &b);
+  return b.failed;
+}
+
 static bool start(Job *j, bool *full) {
   Report why = {0};
   Prompt *p = &j->prompts[j->started];
@@ -228,7 +234,8 @@ static bool start(Job *j, bool *full) {
     j->started++;
   } else if (!*full) {
     if (why.n) why.text[why.n - 1] = 0; /* the line's end */
-    api_refuse(j, 400, NULL, NULL, "%s", why.text ? why.text : "the request cannot be run");
+    api_refuse(j, model_failed(j->api) ? 500 : 400, NULL, NULL, "%s",
+               why.text ? why.text : "the request cannot be run");
   }
   report_free(&why);
   return p->run != NULL;
@@ -308,7 +315,9 @@ static void told_done(Job *j, Prompt *p, const Event *e) {
   if (!strcmp(e->finish, "cancelled") || !strcmp(e->finish, "error")) {
     api_refuse(j, *e->finish == 'c' ? 503 : 500, NULL, NULL,
                *e->finish == 'c' ? "the answer was cancelled" : "the model failed");
+    Api *a = j->api;
     fail(j);
+    if (model_failed(a)) a->broken(a->ctx);
     return;
   }
   if (j->stream) j->call->done(j, p->index * j->request.n + e->choice);

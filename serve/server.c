@@ -27,7 +27,7 @@ typedef struct Server {
   bool failed, cut;
   Report *err, loading;
   pthread_t loader, reader, batcher;
-  Mail loaded, reader_ends, batcher_ended;
+  Mail loaded, reader_ends;
   bool opened, reader_on;
 } Server;
 
@@ -67,18 +67,9 @@ static void *run_reader(void *ctx) {
   return NULL;
 }
 
-static void on_batcher_ended(Mail *m) {
-  Server *s = SERVER_OF(m, batcher_ended);
-  if (s->phase == OVER) return;
-  report_add(s->err, "the model cannot go on");
-  s->failed = true;
-  event_base_loopbreak(s->base);
-}
-
 static void *run_batcher(void *ctx) {
   Server *s = ctx;
   batcher_run(s->served->batcher);
-  mailbox_post(&s->api.loop, &s->batcher_ended);
   return NULL;
 }
 
@@ -128,8 +119,24 @@ static void on_tick(evutil_socket_t fd, short what, void *ctx) {
   if (s->left <= -FLUSH_SECONDS) event_base_loopbreak(s->base); /* clients that do not read */
 }
 
-static void stop_once(Server *s) {
+static void drain(Server *s) {
   struct timeval tick = {0, TICK_MS * 1000};
+  s->phase = DRAINING;
+  s->api.draining = true;
+  s->left = s->o.drain_timeout;
+  http_drain(s->router.http);
+  event_add(s->tick, &tick);
+}
+
+/* All that ran has been told so. Whoever watches the process starts another. */
+static void on_broken(void *ctx) {
+  Server *s = ctx;
+  if (!s->failed) report_add(s->err, "the model cannot go on");
+  s->failed = true;
+  if (s->phase == READY) drain(s);
+}
+
+static void stop_once(Server *s) {
   if (s->phase == DRAINING) {
     report_add(s->err, "stopped at once: running requests were cut off");
     s->failed = true;
@@ -139,11 +146,7 @@ static void stop_once(Server *s) {
     event_base_loopbreak(s->base);
   } else {
     say(s, "stopping: running requests have %.10g s", s->o.drain_timeout);
-    s->phase = DRAINING;
-    s->api.draining = true;
-    s->left = s->o.drain_timeout;
-    http_drain(s->router.http);
-    event_add(s->tick, &tick);
+    drain(s);
   }
 }
 
@@ -172,6 +175,8 @@ static struct event *add_event(Server *s, int fd, short what, event_callback_fn 
 static bool open_all(Server *s) {
   int port;
   s->api.o = &s->o;
+  s->api.broken = on_broken;
+  s->api.ctx = s;
   s->router.api = &s->api;
   s->base = event_base_new();
   if (!s->base || !mailbox_init(&s->api.loop, false) || !mailbox_init(&s->api.reader, true))
@@ -226,7 +231,6 @@ int server_run(Served *served, const ServerOptions *o, Report *err) {
   s->api.loop.fd = s->api.reader.fd = -1;
   s->loaded.open = on_loaded;
   s->reader_ends.open = on_reader_ends;
-  s->batcher_ended.open = on_batcher_ended;
   sigaction(SIGPIPE, &ignore, &before);
   bool ok = open_all(s);
   if (ok && !o->load) mailbox_post(&s->api.loop, &s->loaded);

@@ -11,6 +11,7 @@ typedef struct FakeOptions {
   int max_queue; /* answers that wait */
   int ctx;
   int fail_after; /* tokens of an answer, after which it fails; 0: never */
+  int break_at;   /* steps, after which the model fails for good; 0: never */
   bool no_chat;
 } FakeOptions;
 

@@ -575,6 +575,29 @@ Test(serve_http, a_second_signal) {
   text_free(&out);
 }
 
+/* The server tells its clients and ends with an error: whoever watches it starts another. */
+Test(serve_http, the_model_breaks) {
+  Text out = {0};
+  s.fake.delay_ms = 5;
+  s.fake.break_at = 20;
+  server_start(&s);
+  int fd = open_stream(""), other = open_stream("");
+  client_read(fd, 20, &out);
+  MUST(strstr(out.s, "data: {\"error\":{\"message\":\"the model failed\",\"type\":\"server_error\""), "%s", out.s);
+  out.n = 0;
+  client_read(other, 20, &out);
+  MUST(strstr(out.s, "the model failed"), "%s", out.s);
+  pthread_join(s.thread, NULL);
+  MUST(s.status == 1);
+  MUST(!strcmp(s.err.text, "the model cannot go on\n"));
+  MUST(fake_unfinished(&s.served) == 0);
+  report_free(&s.err);
+  fake_close(&s.served);
+  close(fd);
+  close(other);
+  text_free(&out);
+}
+
 /* ---- options */
 
 Test(serve_http, options) {
