@@ -3,6 +3,7 @@
 #include "runtime/machine.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,7 @@ int client_open(const TestServer *s) {
 void client_send(int fd, const char *bytes, size_t n) {
   while (n) {
     ssize_t k = send(fd, bytes, n, MSG_NOSIGNAL);
+    if (k < 0 && errno == EINTR) continue;
     if (k <= 0) return; /* the server has closed: what it said is read */
     bytes += k;
     n -= (size_t)k;
@@ -97,13 +99,16 @@ void client_send(int fd, const char *bytes, size_t n) {
 /* One read; 1: something came, 0: the end, -1: not in time. */
 static int read_some(int fd, double until, Text *out) {
   char block[8192];
-  double left = until - machine_seconds();
   struct pollfd p = {.fd = fd, .events = POLLIN};
-  if (left <= 0 || poll(&p, 1, (int)(left * 1e3) + 1) <= 0) return -1;
-  ssize_t n = recv(fd, block, sizeof block, 0);
-  if (n <= 0) return 0;
-  text_write(out, block, (size_t)n);
-  return 1;
+  for (;;) {
+    double left = until - machine_seconds();
+    int ready = left <= 0 ? 0 : poll(&p, 1, (int)(left * 1e3) + 1);
+    ssize_t n = ready > 0 ? recv(fd, block, sizeof block, 0) : -1;
+    if (n > 0) text_write(out, block, (size_t)n);
+    if (n >= 0) return n > 0;
+    if (!ready) return -1;
+    if (errno != EINTR) return 0;
+  }
 }
 
 void client_read(int fd, double seconds, Text *out) {
