@@ -42,7 +42,8 @@ static void logprobs(Job *j, int choice, const CompleteToken *t) {
   put_token(&l[TOKENS], t->text, t->ntext);
   json_put_logprob(&l[LOGPROBS], t->logprob);
   text_add(&l[OFFSETS], "%zu", c->offset);
-  for (size_t i = 0; i < t->ntext; i++) c->offset += ((unsigned char)t->text[i] & 0xc0) != 0x80;
+  if (!codec_special(j->api->served->codec, (uint32_t)t->id)) /* which are left out of the text */
+    for (size_t i = 0; i < t->ntext; i++) c->offset += ((unsigned char)t->text[i] & 0xc0) != 0x80;
   if (t->logprob != t->logprob) { /* the first token of a prompt has none */
     text_add(&l[TOP], "null");
     return;

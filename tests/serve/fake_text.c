@@ -21,8 +21,8 @@ Codec *codec_share(Codec *c) {
 void codec_free(Codec *c) {
   free(c);
 }
-uint32_t codec_vocab(const Codec *c) {
-  return FAKE_VOCAB;
+bool codec_special(const Codec *c, uint32_t id) {
+  return id >= FAKE_BOS;
 }
 
 bool codec_encode(Codec *c, const char *text, size_t n, unsigned flags, Ids *out, Diags *err) {

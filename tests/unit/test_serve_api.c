@@ -151,6 +151,16 @@ Test(serve_api, logprobs_of_completions) {
   json_decref(v);
 }
 
+/* A special token stands in the lists, but takes no place in the text. */
+Test(serve_api, offsets_behind_a_special_token) {
+  json_t *v = ok(COMPLETE, "{\"model\":\"fake\",\"prompt\":\"ab\",\"temperature\":0,\"logprobs\":0}");
+  MUST(!strcmp(text(v, "choices.0.text"), "ab"));
+  MUST(!strcmp(text(v, "choices.0.logprobs.tokens.0"), "<s>"));
+  MUST(number(v, "choices.0.logprobs.text_offset.1") == 0);
+  MUST(number(v, "choices.0.logprobs.text_offset.2") == 1);
+  json_decref(v);
+}
+
 Test(serve_api, a_stream_of_completions) {
   json_t *list[64];
   int n = stream(COMPLETE,
