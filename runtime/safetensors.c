@@ -20,6 +20,11 @@ static int find_dtype(const char *name) {
   return -1;
 }
 
+int safe_dtype_size(const char *dtype) {
+  int i = find_dtype(dtype);
+  return i < 0 ? 0 : dtypes[i].bytes;
+}
+
 /* A number of the header as a size: a whole number that is not negative. */
 static bool size_of(const json_t *v, int64_t *n) {
   if (!json_is_integer(v)) return false;
@@ -109,22 +114,31 @@ static bool read_header(SafeFile *f, const json_t *root, Report *err) {
     const char *mk;
     json_t *mv;
     if (!json_is_object(v)) return report_add(err, "%s: __metadata__ is not an object", f->path);
-    json_object_foreach(v, mk, mv) if (!json_is_string(mv)) return report_add(
-        err, "%s: __metadata__ '%s' is not a string", f->path, mk);
+    f->meta = calloc(json_object_size(v) + 1, sizeof(SafePair));
+    if (!f->meta) return report_add(err, "out of memory");
+    json_object_foreach(v, mk, mv) {
+      if (!json_is_string(mv)) return report_add(err, "%s: __metadata__ '%s' is not a string", f->path, mk);
+      SafePair *pair = &f->meta[f->nmeta++];
+      *pair = (SafePair){strdup(mk), strdup(json_string_value(mv))};
+      if (!pair->key || !pair->value) return report_add(err, "out of memory");
+    }
   }
   return true;
 }
 
-SafeFile *safe_open(const char *path, Report *err) {
+static SafeFile *new_file(const char *path, Report *err) {
   SafeFile *f = calloc(1, sizeof(SafeFile));
-  if (!f || !(f->path = strdup(path))) {
-    free(f);
-    report_add(err, "out of memory");
-    return NULL;
-  }
+  if (f && (f->path = strdup(path))) return f;
+  free(f);
+  report_add(err, "out of memory");
+  return NULL;
+}
+
+/* Everything in f->map is checked. Closes f when it is refused. */
+static SafeFile *read_file(SafeFile *f, Report *err) {
+  const char *path = f->path;
   json_t *root = NULL;
-  bool ok = fs_map(&f->map, path, err);
-  if (ok && f->map.n < 8) ok = report_add(err, "%s: %zu bytes are no safetensors file", path, f->map.n);
+  bool ok = f->map.n >= 8 || report_add(err, "%s: %zu bytes are no safetensors file", path, f->map.n);
   uint64_t n = 0;
   for (int i = 0; ok && i < 8; i++) n |= (uint64_t)f->map.at[i] << (8 * i);
   if (ok && n > HEADER_LIMIT)
@@ -149,13 +163,38 @@ SafeFile *safe_open(const char *path, Report *err) {
   return f;
 }
 
+SafeFile *safe_open(const char *path, Report *err) {
+  SafeFile *f = new_file(path, err);
+  if (f && !fs_map(&f->map, path, err)) {
+    safe_close(f);
+    return NULL;
+  }
+  return f ? read_file(f, err) : NULL;
+}
+
+SafeFile *safe_view(const void *bytes, size_t n, const char *name, Report *err) {
+  SafeFile *f = new_file(name, err);
+  if (!f) return NULL;
+  f->map = (FsMap){bytes, n};
+  f->borrowed = true;
+  return read_file(f, err);
+}
+
 void safe_close(SafeFile *f) {
   if (!f) return;
   for (int i = 0; i < f->n; i++) free(f->tensor[i].name);
+  for (int i = 0; i < f->nmeta; i++) free((char *)f->meta[i].key), free((char *)f->meta[i].value);
   free(f->tensor);
+  free(f->meta);
   free(f->path);
-  fs_unmap(&f->map);
+  if (!f->borrowed) fs_unmap(&f->map);
   free(f);
+}
+
+const char *safe_meta(const SafeFile *f, const char *key) {
+  for (int i = 0; i < f->nmeta; i++)
+    if (!strcmp(f->meta[i].key, key)) return f->meta[i].value;
+  return NULL;
 }
 
 const SafeTensor *safe_find(const SafeFile *f, const char *name) {
@@ -175,19 +214,21 @@ bool safe_is_float(const SafeTensor *t) {
   return !strcmp(t->dtype, "F32") || !strcmp(t->dtype, "BF16") || !strcmp(t->dtype, "F16");
 }
 
-static float from_half(uint16_t h) {
-  uint32_t sign = (uint32_t)(h >> 15) << 31, e = h >> 10 & 31, m = h & 1023, bits;
-  if (e == 31)
-    bits = sign | 0x7f800000u | m << 13;
-  else if (e)
-    bits = sign | (e + 112) << 23 | m << 13;
-  else {
-    float v = (float)m * 0x1p-24f; /* subnormal: exact */
-    return sign ? -v : v;
+/* Float's exponent counts from -127, half's from -15; below 2^-14 the steps are 2^-24. */
+uint16_t safe_half(float v) {
+  uint32_t bits;
+  memcpy(&bits, &v, 4);
+  uint32_t sign = bits >> 16 & 0x8000u, e = bits >> 23 & 255, m = bits & 0x7fffffu;
+  if (e == 255) { /* a NaN stays one, and keeps what fits of its payload */
+    uint32_t payload = m >> 13;
+    return (uint16_t)(sign | 0x7c00u | (m && !payload ? 0x200u : payload));
   }
-  float v;
-  memcpy(&v, &bits, 4);
-  return v;
+  if (e < 102) return (uint16_t)sign; /* below 2^-25: rounds to 0 */
+  uint32_t shift = e < 113 ? 126 - e : 13, whole = e < 113 ? m | 0x800000u : m | (e - 112) << 23;
+  if (e >= 143) return (uint16_t)(sign | 0x7c00u);
+  uint32_t half = whole >> shift, rest = whole & ((1u << shift) - 1), middle = 1u << (shift - 1);
+  if (rest > middle || (rest == middle && (half & 1))) half++; /* a carry goes into the exponent, up to infinity */
+  return (uint16_t)(sign | half);
 }
 
 void safe_read(const SafeFile *f, const SafeTensor *t, int64_t first, int64_t n, float *out) {
@@ -204,7 +245,7 @@ void safe_read(const SafeFile *f, const SafeTensor *t, int64_t first, int64_t n,
     if (brain)
       memcpy(&out[i], &bits, 4);
     else
-      out[i] = from_half(h);
+      out[i] = safe_float(h);
   }
 }
 
@@ -216,8 +257,19 @@ int64_t safe_elements(const SafeItem *item) {
   return n;
 }
 
+static int item_dtype(const SafeItem *item) {
+  return find_dtype(item->dtype ? item->dtype : "F32");
+}
+
+/* The table of dtypes stands in the format's own order, the widest last. */
 static int item_order(const void *a, const void *b) {
-  return strcmp(((const SafeItem *)a)->name, ((const SafeItem *)b)->name);
+  const SafeItem *x = a, *y = b;
+  int i = item_dtype(x), k = item_dtype(y);
+  return i != k ? k - i : strcmp(x->name, y->name);
+}
+
+void safe_sort(SafeItem *items, int n) {
+  if (n) qsort(items, (size_t)n, sizeof(SafeItem), item_order);
 }
 
 /* A JSON string as serde writes it: only quotes, backslashes and control characters are escaped. */
@@ -245,39 +297,48 @@ static void add_string(FILE *out, const char *s) {
   fputc('"', out);
 }
 
-bool safe_write_header(FsWriter *w, SafeItem *items, int n, const char *key, const char *value, Report *err) {
-  char *text = NULL;
-  size_t size = 0;
-  FILE *out = open_memstream(&text, &size);
+bool safe_header(const SafeItem *items, int n, const SafePair *meta, int nmeta, size_t align, char **text, size_t *size,
+                 Report *err) {
+  *text = NULL;
+  FILE *out = open_memstream(text, size);
   if (!out) return report_add(err, "out of memory");
-  if (n) qsort(items, (size_t)n, sizeof(SafeItem), item_order);
+  fwrite("\0\0\0\0\0\0\0", 1, 8, out); /* the length, known at the end */
   fputc('{', out);
-  if (key) {
-    fputs("\"__metadata__\":{", out);
-    add_string(out, key);
+  if (nmeta) fputs("\"__metadata__\":{", out);
+  for (int i = 0; i < nmeta; i++) {
+    if (i) fputc(',', out);
+    add_string(out, meta[i].key);
     fputc(':', out);
-    add_string(out, value);
-    fputc('}', out);
+    add_string(out, meta[i].value);
   }
+  if (nmeta) fputc('}', out);
   uint64_t at = 0;
   for (int i = 0; i < n; i++) {
-    if (i || key) fputc(',', out);
+    if (i || nmeta) fputc(',', out);
+    const char *dtype = items[i].dtype ? items[i].dtype : "F32";
     add_string(out, items[i].name);
-    fprintf(out, ":{\"dtype\":\"%s\",\"shape\":[", items[i].dtype ? items[i].dtype : "F32");
+    fprintf(out, ":{\"dtype\":\"%s\",\"shape\":[", dtype);
     for (int k = 0; k < items[i].rank; k++) fprintf(out, "%s%" PRId64, k ? "," : "", items[i].dim[k]);
-    uint64_t end = at + 4 * (uint64_t)safe_elements(&items[i]);
+    uint64_t end = at + (uint64_t)safe_dtype_size(dtype) * (uint64_t)safe_elements(&items[i]);
     fprintf(out, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", at, end);
     at = end;
   }
   fputc('}', out);
-  for (long p = ftell(out); p % 8; p++) fputc(' ', out);
-  if (fclose(out) || !text) {
-    free(text);
+  for (long p = ftell(out); p % (long)align; p++) fputc(' ', out);
+  if (fclose(out) || !*text) {
+    free(*text);
+    *text = NULL;
     return report_add(err, "out of memory");
   }
-  unsigned char length[8];
-  for (int i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)size >> (8 * i));
-  fs_writer_add(w, length, 8);
+  for (int i = 0; i < 8; i++) (*text)[i] = (char)((uint64_t)(*size - 8) >> (8 * i));
+  return true;
+}
+
+bool safe_write_header(FsWriter *w, SafeItem *items, int n, const char *key, const char *value, Report *err) {
+  char *text;
+  size_t size;
+  safe_sort(items, n);
+  if (!safe_header(items, n, &(SafePair){key, value}, key != NULL, 8, &text, &size, err)) return false;
   fs_writer_add(w, text, size);
   free(text);
   return true;

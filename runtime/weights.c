@@ -111,17 +111,13 @@ static void copy_tensor(Engine *e, const char *name, float *t, bool to_tensor, b
 
 /* ---- loading */
 
-typedef struct Source {
-  SafeFile **file;
-  int n;
-} Source;
-
-static void source_close(Source *s) {
+void source_close(WeightSource *s) {
   for (int i = 0; i < s->n; i++) safe_close(s->file[i]);
   free(s->file);
+  *s = (WeightSource){0};
 }
 
-static bool source_add(Source *s, const char *path, Report *err) {
+static bool source_add(WeightSource *s, const char *path, Report *err) {
   SafeFile **grown = realloc(s->file, ((size_t)s->n + 1) * sizeof(*grown));
   if (!grown) return report_add(err, "out of memory");
   s->file = grown;
@@ -134,7 +130,7 @@ static bool source_add(Source *s, const char *path, Report *err) {
 enum { SHARD_LIMIT = 4096 }; /* files of one index: each is compared with those before it, and stays open */
 
 /* The shards that model.safetensors.index.json names; each once. */
-static bool source_index(Source *s, const char *dir, const char *index, Report *err) {
+static bool source_index(WeightSource *s, const char *dir, const char *index, Report *err) {
   size_t n;
   char *text = fs_read(index, 64u << 20, &n, err);
   if (!text) return false;
@@ -172,7 +168,7 @@ static bool source_index(Source *s, const char *dir, const char *index, Report *
   return ok;
 }
 
-static bool source_open(Source *s, const char *path, Report *err) {
+bool source_open(WeightSource *s, const char *path, Report *err) {
   if (!fs_is_dir(path)) return source_add(s, path, err);
   char file[FS_PATH];
   if (!fs_join(file, path, "model.safetensors", err)) return false;
@@ -182,7 +178,7 @@ static bool source_open(Source *s, const char *path, Report *err) {
   return report_add(err, "%s holds neither model.safetensors nor model.safetensors.index.json", path);
 }
 
-static const SafeTensor *source_find(const Source *s, const char *name, const SafeFile **file) {
+const SafeTensor *source_find(const WeightSource *s, const char *name, const SafeFile **file) {
   for (int i = 0; i < s->n; i++) {
     const SafeTensor *t = safe_find(s->file[i], name);
     if (t) {
@@ -215,7 +211,7 @@ static bool is_skipped(const char *patterns, const char *name) {
   return false;
 }
 
-static bool source_check(const Source *s, const WeightMap *m, const char *path, Report *err) {
+bool source_check(const WeightSource *s, const WeightMap *m, const char *path, Report *err) {
   bool ok = true;
   char a[256], b[256];
   for (int i = 0; i < m->n; i++) {
@@ -247,7 +243,7 @@ bool weights_check(const WeightMap *m, const char *path, Report *err) {
 bool weights_load(Engine *e, const char *path, Report *err) {
   const Program *p = engine_program(e);
   WeightMap m = {0};
-  Source s = {0};
+  WeightSource s = {0};
   bool ok = weights_map(p, &m, err) && source_open(&s, path, err) && source_check(&s, &m, path, err);
   for (int i = 0; ok && i < m.n; i++) {
     const WeightTensor *w = &m.tensor[i];

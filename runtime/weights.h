@@ -20,6 +20,18 @@ typedef struct WeightMap {
 bool weights_map(const Program *p, WeightMap *m, Report *err);
 void weights_free(WeightMap *m);
 
+/* A checkpoint's files: a safetensors file, a folder with an index, or a Hugging Face folder. A zeroed one is ready. */
+typedef struct WeightSource {
+  SafeFile **file;
+  int n;
+} WeightSource;
+bool source_open(WeightSource *s, const char *path, Report *err); /* close it after errors, too */
+void source_close(WeightSource *s);
+/* The tensor and its file; NULL: none of that name. */
+const SafeTensor *source_find(const WeightSource *s, const char *name, const SafeFile **file);
+/* All missing, extra and misshapen tensors are named. path: for messages. */
+bool source_check(const WeightSource *s, const WeightMap *m, const char *path, Report *err);
+
 /* Loads a safetensors file, a folder with an index, or a Hugging Face folder. All missing, extra and misshapen tensors are
  * named, and then nothing is loaded. */
 bool weights_load(Engine *e, const char *path, Report *err);
