@@ -257,7 +257,7 @@ int64_t layout_move(const LayoutMove *m, void *param, void *tensor, const char *
   void *const bytes[] = {param, tensor};
   Format format[] = {m->l.dtype == DTYPE_F32 ? AS_F32 : AS_BF16, format_of(dtype)};
   Side into = pack ? PARAM : TENSOR, other = pack ? TENSOR : PARAM;
-  int64_t from, to, changed = 0, step = m->l.panel ? m->l.panel : TILE_ROWS;
+  int64_t from, to, changed = 0, step = m->l.panel ? TILE_ROWS / m->l.panel * m->l.panel : TILE_ROWS;
   size_t size = format[PARAM] == AS_F32 ? 4 : 2;
   Tile t;
   share(m, thread, threads, &from, &to);

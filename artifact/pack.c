@@ -4,6 +4,7 @@
 #include "runtime/machine.h"
 #include "runtime/pool.h"
 #include "runtime/weights.h"
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,21 +125,22 @@ static bool pack_param(Pack *k, const ProgramParam *q, const Layout *l) {
   return true;
 }
 
+/* One block of memory takes one parameter after another: new pages for each would cost more than what is done with them. */
 static bool write_params(Pack *k, const Layout *layouts, ArtifactWriter *w) {
   static const unsigned char zero[ARTIFACT_ALIGN];
-  for (int i = 0; i < k->p->nparams; i++) {
+  uint64_t most = 0;
+  for (int i = 0; i < k->p->nparams; i++) most = layouts[i].bytes > most ? layouts[i].bytes : most;
+  k->param = aligned_alloc(ARTIFACT_ALIGN, most + ARTIFACT_ALIGN - most % ARTIFACT_ALIGN);
+  bool ok = k->param || report_add(k->err, "out of memory: the largest parameter has %" PRIu64 " bytes", most);
+  for (int i = 0; ok && i < k->p->nparams; i++) {
     const Layout *l = &layouts[i];
-    k->param = calloc(1, l->bytes + 1);
-    if (!k->param)
-      return report_add(k->err, "out of memory for parameter '%s' of %llu bytes", k->names[i],
-                        (unsigned long long)l->bytes);
-    bool ok = pack_param(k, &k->p->params[i], l);
+    memset(k->param, 0, l->bytes); /* what no piece covers, and what panels have beyond rows and columns */
+    ok = pack_param(k, &k->p->params[i], l);
     if (ok) artifact_add(w, k->param, l->bytes), artifact_add(w, zero, padding(l->bytes));
-    free(k->param);
-    if (!ok) return false;
     k->out->bytes_written += l->bytes;
   }
-  return true;
+  free(k->param);
+  return ok;
 }
 
 /* ---- checkpoint.json */
