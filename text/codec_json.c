@@ -44,6 +44,9 @@ json_t *codec_json(CodecTables *t, const CodecFile *f, Diags *err) {
   }
   json_error_t e;
   json_t *root = json_loadb(s, n, 0, &e);
+  /* model_max_length is 10^30 where nobody set it: then all numbers are read as reals, none of which names a token */
+  if (!root && json_error_code(&e) == json_error_numeric_overflow && !strcmp(f->name, "tokenizer_config.json"))
+    root = json_loadb(s, n, JSON_DECODE_INT_AS_REAL, &e);
   if (!root) diag_error(err, (Span){0}, "%s:%d:%d: %s", f->name, e.line, e.column, e.text);
   text_free(&other);
   return root;
