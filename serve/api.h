@@ -88,7 +88,9 @@ struct Job {
   Job *next, *prev;
   Api *api;
   const ApiCall *call;
-  Http *http; /* NULL: the client is gone */
+  Http *http; /* NULL: the client is gone, or there never was one: */
+  void (*answered)(void *ctx, int status, const char *s, size_t n); /* gets the answer instead; NULL once it did */
+  void *ctx;
   Arena *arena;
   char *body;
   size_t nbody;
@@ -110,6 +112,9 @@ struct Job {
 
 /* ---- job.c */
 void job_new(Api *a, const ApiCall *call, Http *r, double now);
+/* The same without a connection: `answered` is told on the loop's thread, once. An answer that streams is refused. */
+void job_offline(Api *a, const ApiCall *call, const char *body, size_t n, double now,
+                 void (*answered)(void *ctx, int status, const char *s, size_t n), void *ctx);
 void job_gone(Job *j);                                 /* its client left */
 void job_cancel(Job *j, int status, const char *text); /* the server ends it */
 void job_send(Job *j);                                 /* a stream: `out` as an event, and empties it */

@@ -147,6 +147,11 @@ void job_gone(Job *j) {
 
 static void answer(Job *j, int status, const char *s, size_t n) {
   Http *r = j->http;
+  if (j->answered) {
+    j->answered(j->ctx, status, s, n);
+    j->answered = NULL;
+    return;
+  }
   *http_user(r) = NULL;
   j->http = NULL;
   metrics_code(&j->api->metrics, status);
@@ -185,7 +190,7 @@ static void fail(Job *j) {
     text_write(&j->out, text.s, text.n);
     job_send(j);
     end_stream(j);
-  } else if (j->http) {
+  } else if (j->http || j->answered) {
     answer(j, e->status, text.s, text.n);
   }
   text_free(&text);
@@ -256,7 +261,7 @@ static void on_prepared(Mail *m) {
   Api *a = j->api;
   j->with_reader = false;
   a->reading--;
-  if (!j->http) {
+  if (!j->http && !j->answered) {
     job_free(j);
   } else if (j->error.status) {
     fail(j);
@@ -359,6 +364,8 @@ static void on_read(Mail *m) {
   } else if (api_fields(j, body) && j->call->prepare(j, body) && j->nprompts) {
     j->request.sink = &sink;
     j->choices = NEW_ARRAY(j->arena, Choice, (size_t)j->nprompts * (size_t)j->request.n);
+    if (j->stream && j->answered)
+      api_refuse(j, 400, "stream", "unsupported_value", "'stream' goes with a connection alone");
   } else {
     j->nprompts = 0;
   }
@@ -369,26 +376,9 @@ static void on_read(Mail *m) {
   mailbox_post(&j->api->loop, &j->mail);
 }
 
-void job_new(Api *a, const ApiCall *call, Http *r, double now) {
-  size_t n;
-  const char *body = http_body(r, &n);
-  Job *j = calloc(1, sizeof *j);
-  if (!j) abort();
-  *http_user(r) = j;
-  j->api = a;
-  j->call = call;
-  j->http = r;
-  j->arrived = now;
-  j->created = (int64_t)time(NULL);
-  j->arena = arena_new();
-  j->request.n = 1;
-  j->request.top = -1;
-  unsigned char id[12] = {0};
-  if (getrandom(id, sizeof id, 0) < 0) id[0] = 1;
-  for (int i = 0; i < LEN(id); i++) snprintf(j->id + 2 * i, 3, "%02x", id[i]);
-  j->next = a->jobs;
-  if (j->next) j->next->prev = j;
-  a->jobs = j;
+/* To the reading thread with a body that is copied. */
+static void read_body(Job *j, const char *body, size_t n) {
+  Api *a = j->api;
   if (a->reading >= a->o->max_queue) {
     api_refuse(j, 429, NULL, NULL, "too many requests are waiting; please try again");
     fail(j);
@@ -402,4 +392,40 @@ void job_new(Api *a, const ApiCall *call, Http *r, double now) {
   a->reading++;
   j->mail.open = on_read;
   mailbox_post(&a->reader, &j->mail);
+}
+
+static Job *job_make(Api *a, const ApiCall *call, double now) {
+  Job *j = calloc(1, sizeof *j);
+  if (!j) abort();
+  j->api = a;
+  j->call = call;
+  j->arrived = now;
+  j->created = (int64_t)time(NULL);
+  j->arena = arena_new();
+  j->request.n = 1;
+  j->request.top = -1;
+  unsigned char id[12] = {0};
+  if (getrandom(id, sizeof id, 0) < 0) id[0] = 1;
+  for (int i = 0; i < LEN(id); i++) snprintf(j->id + 2 * i, 3, "%02x", id[i]);
+  j->next = a->jobs;
+  if (j->next) j->next->prev = j;
+  a->jobs = j;
+  return j;
+}
+
+void job_new(Api *a, const ApiCall *call, Http *r, double now) {
+  size_t n;
+  const char *body = http_body(r, &n);
+  Job *j = job_make(a, call, now);
+  *http_user(r) = j;
+  j->http = r;
+  read_body(j, body, n);
+}
+
+void job_offline(Api *a, const ApiCall *call, const char *body, size_t n, double now,
+                 void (*answered)(void *ctx, int status, const char *s, size_t n), void *ctx) {
+  Job *j = job_make(a, call, now);
+  j->answered = answered;
+  j->ctx = ctx;
+  read_body(j, body, n);
 }
