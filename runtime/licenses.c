@@ -4,7 +4,7 @@
 const char licenses_text[] =
     "Inkstone runtime: Apache License 2.0 (the file LICENSE in its source)\n"
     "\n"
-    "Jansson. Copyright (c) 2009-2014 Petri Lehtinen <petri@digip.org>; 2011-2012 Basile Starynkevitch\n"
+    "Jansson. MIT. Copyright (c) 2009-2014 Petri Lehtinen <petri@digip.org>; 2011-2012 Basile Starynkevitch\n"
     "\n"
     "Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated\n"
     "documentation files (the \"Software\"), to deal in the Software without restriction, including without "
@@ -23,7 +23,7 @@ const char licenses_text[] =
     "TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE\n"
     "SOFTWARE.\n"
     "\n"
-    "xxHash. Copyright (c) 2012-2021 Yann Collet. BSD 2-Clause License\n"
+    "xxHash. BSD-2-Clause. Copyright (c) 2012-2021 Yann Collet\n"
     "\n"
     "Redistribution and use in source and binary forms, with or without modification, are permitted provided that the\n"
     "following conditions are met:\n"
