@@ -1,5 +1,5 @@
 /* ink build: a model to a program on disk. */
-#include "cli/compile.h"
+#include "cli/artifact.h"
 #include "runtime/machine.h"
 
 #include <stdio.h>
@@ -54,7 +54,9 @@ static int run(Args *a) {
     c.observe = print_after;
     c.observe_ctx = (void *)(uintptr_t)after;
   }
-  bool ok = build_program(&c, path, args_get(a, "--cc"), args_get(a, "--quiet") != NULL, args_get(a, "--time") != NULL);
+  bool quiet = args_get(a, "--quiet") != NULL, times = args_get(a, "--time") != NULL;
+  bool ok = c.infer ? artifact_build(&c, a, path, args_get(a, "--cc"), quiet, times)
+                    : build_program(&c, path, args_get(a, "--cc"), quiet, times);
   if (!ok) cli_diags(c.diags);
   compile_free(&c);
   return ok ? EXIT_OK : EXIT_FAILED;
@@ -63,6 +65,7 @@ static int run(Args *a) {
 static const Option options[] = {
     COMPILE_OPTIONS,
     TUNE_OPTIONS,
+    ARTIFACT_OPTIONS,
     {"-o", "FILE", false, "the program to write"},
     {"--cc", "COMPILER", false,
      "the C compiler that links it (default: CC, or cc; for another architecture ARCH-linux-gnu-gcc)"},
@@ -73,10 +76,14 @@ static const Option options[] = {
 
 const Command cmd_build = {
     .name = "build",
-    .usage = "MODEL.yaml --for train [--train TRAIN.yaml] [--set KEY=VALUE ...] [--target TARGET] -o FILE",
-    .summary = "a model to a native program that trains it",
-    .doc = "Compiles the model into one executable file. It needs nothing but the C library when it runs:\n"
-           "FILE --data DIR --run DIR trains; FILE --help says what else it takes.\n"
+    .usage = "MODEL.yaml --for train|infer [--train TRAIN.yaml] [--weights DIR] [--set KEY=VALUE ...] [--target "
+             "TARGET] -o FILE",
+    .summary = "a model to a native program that trains or serves it",
+    .doc = "Compiles the model into one executable file. It needs nothing but the C library when it runs.\n"
+           "--for train: FILE --data DIR --run DIR trains; FILE --help says what else it takes.\n"
+           "--for infer: an artifact, with weights and tokenizer in it: FILE generate, chat, serve, batch, eval, "
+           "bench, weights;\n"
+           "FILE COMMAND --help says what they take.\n"
            "MODEL.yaml is a file or the name of a model that comes with ink (models/).",
     .options = options,
     .noptions = LEN(options),

@@ -45,7 +45,7 @@ struct Args {
 };
 
 extern const Command cmd_build, cmd_train, cmd_tune, cmd_dump, cmd_diff, cmd_opt, cmd_bisect, cmd_data, cmd_machine,
-    cmd_import;
+    cmd_import, cmd_inspect, cmd_serve;
 extern const Command *const commands[];
 extern const int command_count;
 

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-const Command *const commands[] = {&cmd_data, &cmd_build, &cmd_train,  &cmd_tune,    &cmd_dump,
-                                   &cmd_diff, &cmd_opt,   &cmd_bisect, &cmd_machine, &cmd_import};
+const Command *const commands[] = {&cmd_data, &cmd_import, &cmd_build, &cmd_train, &cmd_serve,  &cmd_inspect,
+                                   &cmd_tune, &cmd_dump,   &cmd_diff,  &cmd_opt,   &cmd_bisect, &cmd_machine};
 const int command_count = LEN(commands);
 
 static const Command *command_find(const char *name) {

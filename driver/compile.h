@@ -87,4 +87,6 @@ bool compile_dump(Compile *c, Dump what, const char *kernel, Text *out);
 const char *place_models(Arena *a); /* the folder of shipped models */
 /* libinkrt.a for the target. NULL: d says what is missing. */
 const char *place_inkrt(Arena *a, Diags *d, const Target *t);
+/* Likewise libinkserve.a, with what an artifact that serves is made of. */
+const char *place_inkserve(Arena *a, Diags *d, const Target *t);
 #endif

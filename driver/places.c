@@ -38,11 +38,11 @@ const char *place_models(Arena *a) {
   return find(a, places, LEN(places));
 }
 
-/* The runtime of programs for this architecture is libinkrt.a, for another one libinkrt-ARCH.a beside it. */
-const char *place_inkrt(Arena *a, Diags *d, const Target *t) {
+/* The runtime of programs for this architecture is NAME.a, for another one NAME-ARCH.a beside it. */
+static const char *place_library(Arena *a, Diags *d, const Target *t, const char *base, const char *what) {
   static const char *const folders[] = {"", "../lib/", "../lib/x86_64-linux-gnu/", "../lib/aarch64-linux-gnu/",
                                         "../lib64/"};
-  const char *name = target_here(t) ? "libinkrt.a" : arena_printf(a, "libinkrt-%s.a", t->arch), *places[LEN(folders)];
+  const char *name = arena_printf(a, target_here(t) ? "%s.a" : "%s-%s.a", base, t->arch), *places[LEN(folders)];
   for (int i = 0; i < LEN(folders); i++) places[i] = arena_printf(a, "%s%s", folders[i], name);
   const char *path = find(a, places, LEN(places));
   if (path) return path;
@@ -55,6 +55,17 @@ const char *place_inkrt(Arena *a, Diags *d, const Target *t) {
         "and libjansson-dev:%s); then build Inkstone again",
         t->arch, arm ? t->arch : "x86-64", arm ? "arm64" : "amd64");
   }
-  diag_hint(d, (Span){0}, hint, "target %s: %s, the runtime of its programs, is not there", t->name, name);
+  diag_hint(d, (Span){0}, hint, "target %s: %s, the runtime of %s, is not there", t->name, name, what);
+  return NULL;
+}
+
+const char *place_inkrt(Arena *a, Diags *d, const Target *t) {
+  return place_library(a, d, t, "libinkrt", "its programs");
+}
+
+const char *place_inkserve(Arena *a, Diags *d, const Target *t) {
+  if (target_here(t)) return place_library(a, d, t, "libinkserve", "artifacts");
+  diag_hint(d, (Span){0}, "build the artifact on a machine of that architecture",
+            "target %s: artifacts that serve are linked for this machine's architecture alone", t->name);
   return NULL;
 }

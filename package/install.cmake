@@ -1,12 +1,12 @@
 # What `cmake --install` puts where. Nothing installed knows the prefix, so the folder can be moved: ink and libinkstone.so find
-# libinkrt.a and the models from where they lie themselves (driver/places.c), users of the library by find_package(inkstone) and
+# libinkrt.a, libinkserve.a and the models from where they lie themselves (driver/places.c), users of the library by find_package(inkstone) and
 # its target inkstone::inkstone, or by pkg-config.
 include(CMakePackageConfigHelpers)
 set(cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/inkstone)
 set(doc_dir ${CMAKE_INSTALL_DATADIR}/doc/inkstone)
 
 install(TARGETS ink)
-install(FILES ${inkrt} ${inkrt_cross} DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(FILES ${inkrt} ${inkrt_cross} ${inkserve} DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY models/ DESTINATION ${CMAKE_INSTALL_DATADIR}/ink/models FILES_MATCHING PATTERN "*.yaml")
 install(FILES README.md LICENSE DESTINATION ${doc_dir})
 install(DIRECTORY docs DESTINATION ${doc_dir})
