@@ -1,6 +1,9 @@
 /* The sections of an artifact, one behind the other. */
 #include "artifact/assemble.h"
 #include "text/codec.h"
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +13,18 @@ static const char *folder_of(const AssembleSpec *s, char dir[FS_PATH], Report *e
   const char *path = s->tokenizer ? s->tokenizer : s->weights;
   if (fs_is_dir(path)) return path;
   return fs_split(path, dir, err) ? dir : NULL;
+}
+
+/* An artifact may be given away: a link in a folder from a stranger must not bring other files along. Download caches keep files as
+ * links to their blobs. */
+static bool stays_inside(const char *folder, const char *name, Report *err) {
+  char path[FS_PATH], real[PATH_MAX], home[PATH_MAX], blobs[FS_PATH], cache[PATH_MAX];
+  if (!fs_join(path, folder, name, err) || !fs_join(blobs, folder, "../../blobs", err)) return false;
+  if (!realpath(path, real) || !realpath(folder, home)) return fs_failed(err, "read", path, errno);
+  const char *within[] = {home, realpath(blobs, cache) ? cache : home};
+  for (int i = 0; i < 2; i++)
+    if (!strncmp(real, within[i], strlen(within[i])) && real[strlen(within[i])] == '/') return true;
+  return report_add(err, "%s leads outside of its folder: it is not put into an artifact", path);
 }
 
 static bool add_file(ArtifactWriter *w, const char *name, const void *bytes, size_t n, Report *err) {
@@ -38,13 +53,14 @@ static bool add_tokenizer(const AssembleSpec *s, ArtifactWriter *w, Report *err)
     report_add(err, "tokenizer: %s%s%s", d->list[i].text, d->list[i].hint ? "; " : "",
                d->list[i].hint ? d->list[i].hint : "");
   if (!ok && !s->tokenizer) report_add(err, "--tokenizer names a folder with another one");
-  for (int i = 0; ok && i < n; i++) ok = add_file(w, file[i].name, file[i].bytes, file[i].n, err);
+  for (int i = 0; ok && i < n; i++)
+    ok = stays_inside(folder, file[i].name, err) && add_file(w, file[i].name, file[i].bytes, file[i].n, err);
   folder = s->weights;
   if (ok && !fs_is_dir(folder)) folder = fs_split(folder, dir, err) ? dir : NULL;
   for (int i = 0; ok && folder && i < LEN(beside); i++)
     if (fs_join(path, folder, beside[i], err) && fs_exists(path)) {
       size_t bytes;
-      char *text = fs_read(path, FILE_LIMIT, &bytes, err);
+      char *text = stays_inside(folder, beside[i], err) ? fs_read(path, FILE_LIMIT, &bytes, err) : NULL;
       ok = text && add_file(w, beside[i], text, bytes, err);
       free(text);
     }

@@ -234,7 +234,7 @@ bool source_check(const WeightSource *s, const WeightMap *m, const char *path, R
 }
 
 bool weights_check(const WeightMap *m, const char *path, Report *err) {
-  Source s = {0};
+  WeightSource s = {0};
   bool ok = source_open(&s, path, err) && source_check(&s, m, path, err);
   source_close(&s);
   return ok;
