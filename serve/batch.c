@@ -197,7 +197,6 @@ static int tell_all(Batcher *b) {
     GenFinish finish = GEN_LENGTH;
     int at = sequence_first_row(q), before = q->n;
     if (q->chunk) schedule_computed(s, q);
-    if (at < q->computed - q->chunk) at = q->computed - q->chunk;
     for (; q->chunk && at < q->computed; at++, row++)
       if (!ends)
         ends = sequence_row(q, at, batch->logits + (size_t)row * vocab,

@@ -59,9 +59,8 @@ bool sequence_row(Sequence *q, int at, const float *logits, const float *hidden,
     tell(q, &(GenEvent){GEN_PROMPT, .token = one.token, .logprob = one.logprob, .top = one.top, .ntop = one.ntop});
     return false;
   }
-  if (at == q->r.nprompt - 1 && q->r.hidden && !q->hidden_told) {
+  if (at == q->r.nprompt - 1 && q->r.hidden) { /* once: a token follows, or the end */
     if (!hidden) return true;
-    q->hidden_told = true;
     tell(q, &(GenEvent){GEN_HIDDEN, .hidden = hidden});
   }
   if (sequence_generated(q) < q->r.max_tokens) {

@@ -15,12 +15,11 @@ typedef struct Sequence {
   int32_t *tokens;
   size_t cap;
   int n, computed;
-  int chunk;         /* tokens it has in the step at hand */
-  int32_t *pages;    /* [npages] */
-  int npages, known; /* of the pages, whole ones that are told to the cache */
-  int told;          /* prompt tokens told, with echo */
-  int cached;        /* prompt tokens found in the cache when it first ran; -1 before */
-  bool hidden_told;
+  int chunk;             /* tokens it has in the step at hand */
+  int32_t *pages;        /* [npages] */
+  int npages, known;     /* of the pages, whole ones that are told to the cache */
+  int told;              /* prompt tokens told, with echo */
+  int cached;            /* prompt tokens found in the cache when it first ran; -1 before */
   int passed;            /* later ones that were let by while it waited for pages */
   uint64_t leader;       /* whose prompt it waited for, to share pages; 0: none yet */
   struct Sequence *next; /* in a list of waiting ones */
