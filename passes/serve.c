@@ -11,7 +11,7 @@
  *             product of, where they are one
  *
  * T, S, R and P are run-time extents: one program serves every mix. Attention must be causal; any other op that takes
- * elements of several tokens is an error at its place. What only the loss needs is left out. */
+ * elements of several tokens is an error at its place. What only the loss needs is left out, and so is dropout. */
 #include "ir/rule.h"
 #include "passes/passes.h"
 #include "passes/rewrite.h"
@@ -201,7 +201,7 @@ static bool *needed(const Graph *g, Val logits) {
     for (int k = 0; k < n->nres; k++) any = any || live[n->res + (Val)k];
     if (!any) continue;
     live[n->res] = true;
-    for (int k = 0; k < n->nargs; k++) live[n->args[k]] = true;
+    for (int k = 0; k < (n->op == OP_dropout ? 1 : n->nargs); k++) live[n->args[k]] = true;
   }
   return live;
 }
@@ -218,7 +218,9 @@ static bool make_serve(Module *into, const Graph *f) {
   for (int i = 0; i < f->nnodes; i++) {
     const Node *n = &f->nodes[i];
     if (!n->nres || !live[n->res]) continue;
-    if (n->op == OP_attend)
+    if (n->op == OP_dropout)
+      s.r.map[n->res] = s.r.map[n->args[0]];
+    else if (n->op == OP_attend)
       ok = attend(&s, n) && ok;
     else if (!by_token(f, n))
       ok = mixed(f, n);

@@ -164,6 +164,9 @@ static void hear(Choice *x, const GenEvent *e) {
     add(x, e);
     if (x->stopped) batcher_cancel(c->batcher, x->id);
     return;
+  case GEN_STARTED:
+    if (c->sink.started) c->sink.started(c->ctx, x->number);
+    return;
   case GEN_PROMPT: add(x, e); return;
   case GEN_HIDDEN:
     if (c->sink.hidden) c->sink.hidden(c->ctx, e->hidden, c->hidden);
@@ -227,6 +230,7 @@ Completion *complete_start(Served *s, const CompleteRequest *r, bool *full, Repo
                   .sample = r->sample,
                   .top = r->top,
                   .echo = r->echo,
+                  .started = r->sink->started != NULL,
                   .stop = r->ignore_eos ? NULL : s->eos,
                   .nstop = r->ignore_eos ? 0 : s->neos,
                   .sink = on_event};

@@ -1,4 +1,4 @@
-/* Events of one sequence, in the order GenKind has them. See sequence.h. */
+/* Events of one sequence: started, then in the order GenKind has them. See sequence.h. */
 #include "serve/sequence.h"
 #include "text/memory.h"
 #include <math.h>
@@ -45,6 +45,8 @@ static void tell(Sequence *q, const GenEvent *e) {
 }
 
 void sequence_open(Sequence *q) {
+  if (q->r.started) tell(q, &(GenEvent){.kind = GEN_STARTED, .logprob = NAN});
+  q->r.started = false; /* once, though it may be taken up again */
   int n = !q->r.echo ? 0 : q->r.top >= 0 ? 1 : q->r.nprompt;
   while (q->told < n) tell(q, &(GenEvent){.kind = GEN_PROMPT, .token = q->tokens[q->told++], .logprob = NAN});
 }
