@@ -27,8 +27,9 @@ struct ink_model {
 struct ink_session {
   ink_model *model;
   Engine *engine;
-  Trainer trainer;  /* settings and lists; it has no loader */
-  Profile *profile; /* NULL: never on */
+  Trainer trainer;     /* settings and lists; it has no loader */
+  int64_t micro_batch; /* gradients since the last update */
+  Profile *profile;    /* NULL: never on */
 };
 
 void context_begin(ink_context *c);

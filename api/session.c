@@ -202,6 +202,7 @@ static ink_status run_loss(ink_session *s, int list, const char *what, int64_t t
   double inv = count ? 1.0 / (double)count : 0;
   engine_set_scalar(s->engine, "inv_count", inv);
   engine_set_scalar(s->engine, "loss_sum", 0);
+  if (list == s->trainer.micro) trainer_dropout(&s->trainer, s->micro_batch++);
   engine_run(s->engine, list);
   if (loss) *loss = engine_scalar(s->engine, "loss_sum") * inv;
   return INK_OK;
@@ -220,6 +221,7 @@ ink_status ink_update(ink_session *s, int64_t step, double *norm) {
   if (!c) return INK_MISUSE;
   if (step < 0) return context_error(c, INK_MISUSE, NULL, "ink_update: step %" PRId64, step);
   s->trainer.step = step;
+  s->micro_batch = 0;
   Report err = {0};
   if (!trainer_update(&s->trainer, &err)) return context_report(c, INK_FAILED, &err);
   if (norm) *norm = engine_scalar(s->engine, "grad_norm");

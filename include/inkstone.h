@@ -195,13 +195,15 @@ INK_API ink_status ink_load(ink_session *s, const char *path);
 INK_API ink_status ink_save(ink_session *s, const char *folder);
 
 /* Settings of the training specification that need no new build. Those that a step obeys are lr, schedule.*, steps (the
- * schedule's length), adamw.* and clip; what is about data, evaluations and checkpoints is the caller's own affair here. */
+ * schedule's length), adamw.*, clip and seed (of dropout); what is about data, evaluations and checkpoints is the caller's own affair here. */
 INK_API ink_status ink_set(ink_session *s, const char *key, const char *value);
 
 /* Forward and backward of the micro-batch that stands in the input buffers. Gradients are added to the grad.NAME buffers.
  * targets: how many targets count in the whole step, of which this may be one micro-batch of several; 0: those of this
  * micro-batch alone, counted by the function. *loss (may be NULL) is this micro-batch's share of the step's mean loss: the
- * sum of its targets' losses in nats, divided by `targets`. A loss that is not a number is no error here. */
+ * sum of its targets' losses in nats, divided by `targets`. A loss that is not a number is no error here.
+ * Masks of dropout are those of the built program: of the setting `seed`, the step (the one behind the last ink_update; 0 before
+ * the first) and how many calls it had before in this step. */
 INK_API ink_status ink_gradients(ink_session *s, int64_t targets, double *loss);
 /* The optimizer on those gradients, which it sets to zero. step: how many steps were done before; the learning rate follows
  * from it by the schedule, AdamW's bias correction too. *norm (may be NULL): the gradients' global norm before clipping. */

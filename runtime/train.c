@@ -47,8 +47,7 @@ static bool run(Trainer *t, int list, Report *err, const char *where, ...) {
   return nan_tell(engine_check(t->e), t->e, text, err);
 }
 
-/* Masks are those of (seed, step, micro-batch): the same in a run that was resumed. Programs without dropout have no such scalars. */
-static void set_dropout_key(Trainer *t, int64_t micro_batch) {
+void trainer_dropout(Trainer *t, int64_t micro_batch) {
   int32_t key[2];
   random_dropout_key((uint64_t)t->set.seed, t->step, micro_batch, key);
   engine_set_scalar(t->e, "dropout.key0", key[0]);
@@ -68,7 +67,7 @@ bool trainer_gradients(Trainer *t, double *loss, Report *err) {
     profile_to(t->profile, PROFILE_DATA, -1, from);
     if (!ok) return false;
     engine_set_scalar(t->e, "loss_sum", 0);
-    set_dropout_key(t, m);
+    trainer_dropout(t, m);
     from = profile_from(t->profile);
     ok = run(t, t->micro, err, "step %" PRId64 ", micro-batch %" PRId64 " of %" PRId64, t->step + 1, m + 1,
              micro_batches);

@@ -19,6 +19,9 @@ typedef struct Trainer {
 bool trainer_init(Trainer *t, Engine *e, Loader *data, const Settings *set, Report *err);
 /* Forward and backward of the next global batch: gradients stand in the grad.* buffers afterwards. */
 bool trainer_gradients(Trainer *t, double *loss, Report *err);
+/* What trainer_gradients does before a micro-batch of its step, counted from 0: masks of dropout are those of (seed, step,
+ * micro-batch), the same in a run that was resumed. Programs without dropout have nothing to set. */
+void trainer_dropout(Trainer *t, int64_t micro_batch);
 /* The optimizer step on these gradients. */
 bool trainer_update(Trainer *t, Report *err);
 /* Both, with the figures of the step; an error when the loss is not a number. */

@@ -67,6 +67,16 @@ static ink_spec small_spec(bool tiny) {
   return s;
 }
 
+static ink_spec dropping_spec(void) {
+  static const char *sets[LEN(char_sets) + 1];
+  ink_spec s = small_spec(false);
+  memcpy(sets, char_sets, sizeof char_sets);
+  sets[LEN(char_sets)] = "consts.dropout=0.5";
+  s.overrides = sets;
+  s.override_count = LEN(sets);
+  return s;
+}
+
 static ink_model *compile(ink_context *in, ink_spec s) {
   ink_model *m = ink_compile(in, &s);
   if (!m) cr_fail("%s", ink_diagnostic_text(in));
@@ -386,7 +396,7 @@ Test(api, bits_of_the_program) {
   uint16_t ids[WINDOWS * SEQ + 1];
   for (int64_t i = 0; i < (int64_t)LEN(ids); i++) ids[i] = (uint16_t)token(i);
   file_put(in(&d, "train.bin"), ids, sizeof ids);
-  ink_spec spec = small_spec(false);
+  ink_spec spec = dropping_spec();
   CHECK(ink_build(c, &spec, NULL, in(&d, "program")) == INK_OK);
   char command[2048];
   snprintf(command, sizeof command,
@@ -394,12 +404,12 @@ Test(api, bits_of_the_program) {
            in(&d, "program"), in(&d, "train.bin"), in(&d, "run"), STEPS, in(&d, "log"));
   if (system(command)) cr_fail("%s\n%s", command, file_get(in(&d, "log"), NULL));
 
-  ink_model *m = char_model();
+  ink_model *m = compile(c, spec);
   ink_session *s = ink_session_new(m, 2);
   double losses[STEPS];
   char steps[16];
   snprintf(steps, sizeof steps, "%d", STEPS);
-  CHECK(!ink_init(s, 7) && !ink_set(s, "steps", steps));
+  CHECK(!ink_init(s, 7) && !ink_set(s, "steps", steps) && !ink_set(s, "seed", "7"));
   train(s, STEPS, losses);
   char *metrics = file_get(in(&d, "run/metrics.jsonl"), NULL);
   const char *at = metrics;
@@ -486,6 +496,27 @@ Test(api, accumulation) {
   CHECK(!ink_update(s, 0, &norm) && norm > 0);
   CHECK(!ink_read(s, "grad.wte", INK_F32, g, LEN(g)) && !memcmp(g, zero, sizeof g));
   ink_session_free(s);
+  ink_model_free(m);
+}
+
+/* Every micro-batch and every step has masks of its own, the same in another session; evaluation has none. */
+Test(api, dropout) {
+  ink_model *m = compile(c, dropping_spec());
+  double loss[2][4], eval[2];
+  for (int k = 0; k < 2; k++) {
+    ink_session *s = ink_session_new(m, 1 + k);
+    CHECK(!ink_init(s, 5));
+    feed(s, 0);
+    CHECK(!ink_evaluate(s, 0, &eval[0]));
+    for (int i = 0; i < 2; i++) CHECK(!ink_gradients(s, 0, &loss[k][i]));
+    CHECK(!ink_evaluate(s, 0, &eval[1]) && eval[0] == eval[1]);
+    CHECK(!ink_set(s, "lr", "0") && !ink_update(s, 0, NULL));
+    for (int i = 2; i < 4; i++) CHECK(!ink_gradients(s, 0, &loss[k][i]));
+    ink_session_free(s);
+  }
+  CHECK(!memcmp(loss[0], loss[1], sizeof loss[0]));
+  for (int i = 0; i < 4; i++)
+    for (int j = 0; j < i; j++) CHECK(loss[0][i] != loss[0][j]);
   ink_model_free(m);
 }
 
