@@ -210,3 +210,21 @@ Test(serve_program, bf16) {
 Test(serve_program, narrow_vectors) {
   check("models/llama.yaml", tiny_llama, LEN(tiny_llama), "cpu:x86-64-v3", DT_f32, 2);
 }
+
+/* What is served of a model with dropout is what is served of it without. */
+Test(serve_program, dropout_is_the_identity) {
+  const char *sets[] = {"dims.d=32", "dims.layers=2", "dims.heads=2", "dims.vocab=70", "consts.dropout=0.3"};
+  Arena *a = arena_new();
+  Text text[2] = {0};
+  for (int k = 0; k < 2; k++) {
+    Compile c = compile(a, "models/gpt2.yaml", sets, LEN(sets) - k, "cpu:x86-64-v3");
+    c.infer = true;
+    c.serve = (InferSpec){.seqs = SEQS, .tokens = 150, .rows = 16, .ctx = LONGEST, .dtype = DT_f32};
+    cr_assert(compile_run(&c, STAGE_FUSED), "%s", text_of(c.diags, NULL));
+    module_print(c.module, false, &text[k]);
+  }
+  cr_assert(strstr(text[0].s, "graph @serve") != NULL);
+  cr_assert(!strcmp(text[0].s, text[1].s), "%s\n%s", text[0].s, text[1].s);
+  text_free(&text[0]), text_free(&text[1]);
+  arena_free(a);
+}
