@@ -548,6 +548,13 @@ Test(kernels, dropout_regions) {
              "  %%5 = dropout %%z, %%k1, %%k0, %%id {rate=%s} : f32[%d, %d]\n"
              "  %%6 = add %%3, %%4 : f32[%d, %d, %d]\n  return y=%%6, z=%%5\n}\n",
              i, B, T, D, B, D, key, B, T, D, B, T, D, p, B, T, D, p, B, T, D, p, B, D, B, T, D);
+    text_add(&t, /* lanes run along T, whose elements are D apart */
+             "region map @apart.%d(%%x: f32[%d, %d, %d] data, %%z: f32[%d, %d, %d] data, %s) {\n"
+             "  %%1 = neg %%z : f32[%d, %d, %d]\n"
+             "  %%2 = dropout %%x, %%k0, %%k1, %%id {rate=%s} : f32[%d, %d, %d]\n"
+             "  %%3 = transpose %%2 {perm=[2, 0, 1]} : f32[%d, %d, %d]\n  %%4 = add %%1, %%3 : f32[%d, %d, %d]\n"
+             "  return y=%%4\n}\n",
+             i, B, T, D, D, B, T, key, D, B, T, p, B, T, D, D, B, T, D, B, T);
     text_add(&t,
              "region map @across.%d(%%x: f32[%d, %d, %d] data, %s) {\n"
              "  %%1 = dropout %%x, %%k0, %%k1, %%id {rate=%s} : f32[%d, %d, %d]\n"
