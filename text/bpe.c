@@ -13,9 +13,8 @@ enum {
   NONE = UINT32_MAX,
   SCANNED = 48,                  /* pieces up to this many bytes are merged by scanning */
   CACHED = 64,                   /* and up to this many are remembered */
-  CACHE_SLOTS = 1 << 19,         /* 12 MB of slots, and at most: */
-  CACHE_BYTES = 8 * 1024 * 1024, /* of pieces */
-  CACHE_IDS = CACHE_BYTES,       /* each id stands for a byte at least, or is not remembered */
+  CACHE_SLOTS = 1 << 19,         /* at most: 12 MB of slots */
+  CACHE_BYTES = 8 * 1024 * 1024, /* and so many of pieces, which have no more ids than bytes */
   SPLIT_ALL_LONGEST = 1 << 14,   /* bpe_rank_all: bytes of a token, */
   SPLIT_ALL_WORK = INT32_MAX     /* and of all tokens the squares of these */
 };
@@ -54,7 +53,7 @@ struct Bpe {
   Cached *cache;
   char *cache_text;
   uint32_t *cache_ids;
-  size_t cached, cached_bytes, cached_ids;
+  size_t cache_slots, cap_text, cap_ids, cached, cached_bytes, cached_ids;
   Symbol *symbol; /* work space for long pieces */
   size_t cap_symbol;
   Ids first; /* symbols that a piece begins with */
@@ -71,7 +70,8 @@ Bpe *bpe_share(const Bpe *b) {
   *s = *b;
   s->shared = true;
   s->cache = NULL, s->cache_text = NULL, s->cache_ids = NULL, s->symbol = NULL, s->heap = NULL;
-  s->cached = s->cached_bytes = s->cached_ids = s->cap_symbol = s->nheap = s->cap_heap = 0;
+  s->cache_slots = s->cap_text = s->cap_ids = s->cached = s->cached_bytes = s->cached_ids = s->cap_symbol = s->nheap =
+      s->cap_heap = 0;
   s->first = (Ids){0};
   return s;
 }
@@ -286,22 +286,35 @@ static bool encode(Bpe *b, const char *piece, size_t n, Ids *out) {
 
 /* ---- the cache */
 
-static Cached *cache_slot(Bpe *b, uint64_t hash, const char *piece, size_t n) {
-  if (!b->cache || b->cached >= CACHE_SLOTS / 2 || b->cached_bytes + n > CACHE_BYTES) {
-    if (!b->cache) {
-      b->cache = memory_resize(NULL, CACHE_SLOTS, sizeof *b->cache);
-      b->cache_text = memory_resize(NULL, CACHE_BYTES, 1);
-      b->cache_ids = memory_resize(NULL, CACHE_IDS, sizeof *b->cache_ids);
-    }
-    memset(b->cache, 0, CACHE_SLOTS * sizeof *b->cache);
-    b->cached = b->cached_bytes = b->cached_ids = 0;
-  }
-  size_t at = hash & (CACHE_SLOTS - 1);
-  for (; b->cache[at].n; at = (at + 1) & (CACHE_SLOTS - 1)) {
+static Cached *cache_at(const Bpe *b, uint64_t hash, const char *piece, size_t n) {
+  size_t mask = b->cache_slots - 1, at = hash & mask;
+  for (; b->cache[at].n; at = (at + 1) & mask) {
     const Cached *c = &b->cache[at];
     if (c->hash == hash && c->n == n && !memcmp(b->cache_text + c->text, piece, n)) break;
   }
   return &b->cache[at];
+}
+
+/* Twice the slots, or, where there are as many as there may be, none taken. */
+static void make_room(Bpe *b) {
+  Cached *old = b->cache;
+  size_t slots = b->cache_slots;
+  bool full = slots >= CACHE_SLOTS || b->cached_bytes + CACHED > CACHE_BYTES;
+  if (full) {
+    memset(b->cache, 0, slots * sizeof *b->cache);
+    b->cached = b->cached_bytes = b->cached_ids = 0;
+    return;
+  }
+  b->cache_slots = slots ? 2 * slots : 1 << 10;
+  b->cache = memory_zeroed(b->cache_slots, sizeof *b->cache);
+  for (size_t i = 0; i < slots; i++)
+    if (old[i].n) *cache_at(b, old[i].hash, b->cache_text + old[i].text, old[i].n) = old[i];
+  free(old);
+}
+
+static Cached *cache_slot(Bpe *b, uint64_t hash, const char *piece, size_t n) {
+  if (2 * b->cached >= b->cache_slots || b->cached_bytes + n > CACHE_BYTES) make_room(b);
+  return cache_at(b, hash, piece, n);
 }
 
 bool bpe_encode(Bpe *b, const char *piece, size_t n, Ids *out) {
@@ -319,6 +332,8 @@ bool bpe_encode(Bpe *b, const char *piece, size_t n, Ids *out) {
   size_t count = out->n - from;
   if (count > n) return true;
   *c = (Cached){hash, (uint32_t)b->cached_bytes, (uint32_t)b->cached_ids, (uint16_t)n, (uint16_t)count};
+  RESERVE(b->cache_text, b->cap_text, b->cached_bytes + n);
+  RESERVE(b->cache_ids, b->cap_ids, b->cached_ids + count);
   memcpy(b->cache_text + b->cached_bytes, piece, n);
   memcpy(b->cache_ids + b->cached_ids, out->v + from, count * sizeof *out->v);
   b->cached++;

@@ -42,7 +42,9 @@ static const char *words(void) {
   Text t = {0};
   text_add(&t, "%s", "");
   diags_render(err, &t);
-  return arena_strndup(arena, t.s, t.n);
+  const char *s = arena_strndup(arena, t.s, t.n);
+  text_free(&t);
+  return s;
 }
 
 static Codec *open_json(const char *json, const char *config) {
