@@ -35,14 +35,12 @@ static bool read_tokens(CodecTables *t, const json_t *config, Diags *err) {
     ok = ok && codec_read_added(t, value, id, &tokens, where, err);
     if (!ok) break;
   }
-  if (ok) {
-    uint32_t before = t->spelled.count;
-    codec_spell(t, &tokens);
-    if (t->kinds) {
-      t->kinds = memory_resize(t->kinds, t->spelled.count, sizeof *t->kinds);
-      for (uint32_t id = before; id < t->spelled.count; id++) t->kinds[id] = DECODE_IS_CONTROL;
-      for (size_t i = 0; i < t->decoder.n; i++) t->decoder.step[i].kinds = t->kinds;
-    }
+  uint32_t before = t->spelled.count;
+  ok = ok && codec_spell(t, &tokens, err);
+  if (ok && t->kinds) {
+    t->kinds = memory_resize(t->kinds, t->spelled.count, sizeof *t->kinds);
+    for (uint32_t id = before; id < t->spelled.count; id++) t->kinds[id] = DECODE_IS_CONTROL;
+    for (size_t i = 0; i < t->decoder.n; i++) t->decoder.step[i].kinds = t->kinds;
   }
   spellings_free(&tokens);
   return ok;

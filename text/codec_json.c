@@ -7,6 +7,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+enum { HOLES = 1 << 14 }; /* ids without a token: so many, and four for each that has one */
+
 #define NUL_AS "\xf4\x8f\xbf\xbf" /* U+10FFFF */
 
 char *codec_copy(const char *s, size_t n) {
@@ -103,6 +105,13 @@ bool spellings_put(Spellings *p, const char *s, size_t n, int64_t id, const char
   return true;
 }
 
+bool spellings_dense(const Spellings *p, const char *where, Diags *err) {
+  size_t count = 0;
+  for (size_t i = 0; i < p->n; i++) count += p->v[i].s != NULL;
+  return p->n <= HOLES + 4 * count ||
+         diag_error(err, (Span){0}, "%s: the id %zu, and only %zu tokens", where, p->n - 1, count);
+}
+
 void spellings_free(Spellings *p) {
   for (size_t i = 0; i < p->n; i++) free(p->v[i].s);
   free(p->v);
@@ -110,13 +119,15 @@ void spellings_free(Spellings *p) {
 }
 
 /* May be called again, with more tokens. */
-void codec_spell(CodecTables *t, const Spellings *p) {
+bool codec_spell(CodecTables *t, const Spellings *p, Diags *err) {
+  if (!spellings_dense(p, t->source, err)) return false;
   uint32_t before = t->spelled.count;
   vocab_free(&t->spelled);
   for (size_t i = 0; i < p->n; i++) vocab_add(&t->spelled, p->v[i].s, p->v[i].n);
-  if (t->spelled.count <= before) return;
+  if (t->spelled.count <= before) return true;
   t->special = memory_resize(t->special, t->spelled.count, sizeof *t->special);
   for (uint32_t i = before; i < t->spelled.count; i++) t->special[i] = false;
+  return true;
 }
 
 static bool read_vocab(const CodecTables *t, const json_t *vocab, Spellings *tokens, Diags *err) {
@@ -134,7 +145,7 @@ static bool read_vocab(const CodecTables *t, const json_t *vocab, Spellings *tok
       if (!(ok = spellings_put(tokens, s, n, json_integer_value(value), t->source, err))) break;
     }
   text_free(&buffer);
-  return ok;
+  return ok && spellings_dense(tokens, t->source, err);
 }
 
 /* ---- byte pairs */
@@ -396,7 +407,7 @@ bool codec_read_json(CodecTables *t, const CodecFile *f, Diags *err) {
   ok = ok && codec_read_normalizer(t, json_object_get(root, "normalizer"), err) &&
        codec_read_pretokenizer(t, json_object_get(root, "pre_tokenizer"), &spelled, err) &&
        codec_read_model(t, json_object_get(root, "model"), spelled, &tokens, err);
-  if (ok) codec_spell(t, &tokens);
+  ok = ok && codec_spell(t, &tokens, err);
   size_t i;
   json_t *added;
   if (ok) json_array_foreach(json_object_get(root, "added_tokens"), i, added) {
@@ -406,7 +417,7 @@ bool codec_read_json(CodecTables *t, const CodecFile *f, Diags *err) {
                 ok && codec_read_added(t, added, json_integer_value(id), &tokens, "tokenizer.json: added_tokens", err)))
         break;
     }
-  if (ok) codec_spell(t, &tokens);
+  ok = ok && codec_spell(t, &tokens, err);
   ok = ok && codec_read_processor(t, json_object_get(root, "post_processor"), err) &&
        codec_read_decoder(t, json_object_get(root, "decoder"), err);
   spellings_free(&tokens);

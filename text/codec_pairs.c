@@ -66,13 +66,12 @@ static bool read_model(CodecTables *t, json_t *vocab, json_t *merges, bool own, 
   bool ok = codec_read_model(t, model, true, tokens, err);
   json_decref(model);
   if (!ok) return false;
-  codec_spell(t, tokens);
+  if (!codec_spell(t, tokens, err)) return false;
   if (!added) return true;
   json_t *token = json_pack("{s:s, s:b}", "content", END_OF_TEXT, "special", 1);
   ok = codec_read_added(t, token, id, tokens, t->source, err);
   json_decref(token);
-  if (!ok) return false;
-  codec_spell(t, tokens);
+  if (!ok || !codec_spell(t, tokens, err)) return false;
   for (int i = 0; i < 2 && own; i++) t->role[i] = id;
   return true;
 }

@@ -74,7 +74,8 @@ typedef struct Spellings {
 } Spellings;
 bool spellings_put(Spellings *p, const char *s, size_t n, int64_t id, const char *where, Diags *err);
 void spellings_free(Spellings *p);
-void codec_spell(CodecTables *t, const Spellings *p);
+bool codec_spell(CodecTables *t, const Spellings *p, Diags *err);
+bool spellings_dense(const Spellings *p, const char *where, Diags *err); /* not mostly holes */
 
 /* The readers. Each fills t from its files. */
 bool codec_read_json(CodecTables *t, const CodecFile *f, Diags *err); /* tokenizer.json */

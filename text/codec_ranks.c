@@ -37,6 +37,7 @@ bool codec_read_ranks(CodecTables *t, const CodecFile *f, const json_t *config, 
   Text text = {0};
   bool ok = true;
   int line = 0;
+  t->source = f->name;
   const char *s = f->bytes, *end = s + f->n;
   while (ok && s < end) {
     const char *stop = memchr(s, '\n', (size_t)(end - s));
@@ -45,6 +46,7 @@ bool codec_read_ranks(CodecTables *t, const CodecFile *f, const json_t *config, 
     if (k) ok = read_line(s, k, &tokens, f->name, line, err);
     s += n + 1;
   }
+  ok = ok && spellings_dense(&tokens, f->name, err);
   t->model.kind = SUBWORD_BYTES;
   t->model.whole = true;
   t->model.bpe = bpe_new();
@@ -61,7 +63,7 @@ bool codec_read_ranks(CodecTables *t, const CodecFile *f, const json_t *config, 
   ok = ok && (bpe_rank_all(t->model.bpe, NULL) || diag_error(err, (Span){0}, "%s: the tokens are too long", f->name));
   ok =
       ok && codec_read_pattern(t, config, pattern_of(tokens.n), f->name, err) && subword_ready(&t->model, f->name, err);
-  if (ok) codec_spell(t, &spelled);
+  ok = ok && codec_spell(t, &spelled, err);
   decoder_add(&t->decoder, DECODE_BYTE_LEVEL);
   spellings_free(&tokens), spellings_free(&spelled);
   text_free(&text);

@@ -186,7 +186,7 @@ static void make_unigram(CodecTables *t, const Proto *p) {
 
 /* Special tokens, kinds of pieces, roles. */
 static bool make_tokens(CodecTables *t, const Proto *p, Diags *err) {
-  codec_spell(t, &p->pieces);
+  if (!codec_spell(t, &p->pieces, err)) return false;
   t->kinds = memory_zeroed(p->n, sizeof *t->kinds);
   for (size_t i = 0; i < p->n; i++) {
     const struct Spelling *x = &p->pieces.v[i];
