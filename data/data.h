@@ -10,16 +10,17 @@
 /* argv[0] is "data". Returns the exit status: 0 done, 1 the input is wrong or the work failed, 2 the command line is. */
 int data_main(int argc, char **argv);
 
-typedef enum { PREPARE_CHAR, PREPARE_BYTES, PREPARE_GPT2, PREPARE_TRAIN_BPE } PrepareTokenizer;
+typedef enum { PREPARE_CHAR, PREPARE_BYTES, PREPARE_GPT2, PREPARE_TRAIN_BPE, PREPARE_MODEL } PrepareTokenizer;
 
 typedef struct PrepareOptions {
   const char *const *inputs; /* .txt and .jsonl files, folders */
   int ninputs;
   const char *out;
   PrepareTokenizer tokenizer;
-  const char *gpt2; /* PREPARE_GPT2: folder of its files */
-  uint32_t vocab;   /* PREPARE_TRAIN_BPE: ids to train to */
-  double val;       /* share for validation: [0, 1); 0: none */
+  const char *gpt2;  /* PREPARE_GPT2: folder of its files */
+  const char *model; /* PREPARE_MODEL: folder of its files, or one of them */
+  uint32_t vocab;    /* PREPARE_TRAIN_BPE: ids to train to */
+  double val;        /* share for validation: [0, 1); 0: none */
   ShardFormat format;
   uint64_t shard_tokens; /* llm.c's format: tokens a shard at most, 1 to 2^31 - 1 */
   bool shuffle;          /* documents into an order drawn from the seed, before the split */

@@ -30,8 +30,13 @@ static bool is_file(const char *s, const char *stem) {
 }
 
 static bool written_by_us(const char *name) {
-  return !strcmp(name, "meta.json") || !strcmp(name, "tokenizer.json") || !strcmp(name, "tokenizer_config.json") ||
-         is_file(name, "train") || is_file(name, "val");
+  static const char *const names[] = {"meta.json",       "tokenizer.json", "tokenizer_config.json",
+                                      "tokenizer.model", "encoder.json",   "vocab.bpe",
+                                      "vocab.json",      "merges.txt",     "chat_template.jinja"};
+  size_t n = strlen(name);
+  for (int i = 0; i < LEN(names); i++)
+    if (!strcmp(name, names[i])) return true;
+  return (n > 9 && !strcmp(name + n - 9, ".tiktoken")) || is_file(name, "train") || is_file(name, "val");
 }
 
 /* Looks at all names of a folder. stranger: one that is not ours, malloc'ed, or NULL. */

@@ -38,6 +38,7 @@ static const char help_prepare[] =
     "                          bytes         a byte\n"
     "                          gpt2:DIR      GPT-2's byte pairs, from encoder.json and vocab.bpe in DIR\n"
     "                          train:bpe:N   byte pairs trained on the training part, N ids altogether\n"
+    "                          hf:DIR        a model's own: tokenizer.json, tokenizer.model, ... (docs/tokenizers.md)\n"
     "  --val SHARE           the last share of the text validates (default: 0.1; 0: none). A single document is cut\n"
     "                        there; of several, whole ones at the end are taken\n"
     "  --format llmc|nanogpt llm.c's shards (default), or train.bin and val.bin of bare 16-bit ids\n"
@@ -47,7 +48,7 @@ static const char help_prepare[] =
     "  --help                this text\n"
     "\n"
     "An end-of-text token opens each document. With char and bytes there is one only when the input has more than one\n"
-    "document.\n";
+    "document, with hf:DIR it is the tokenizer's eos_token, if it names one.\n";
 
 static volatile sig_atomic_t interrupted;
 
@@ -106,7 +107,7 @@ static int set_out(Parse *p, const char *v) {
 }
 
 static int set_tokenizer(Parse *p, const char *v) {
-  static const char *const kinds[] = {"char", "bytes", "gpt2:DIR", "train:bpe:N"};
+  static const char *const kinds[] = {"char", "bytes", "gpt2:DIR", "train:bpe:N", "hf:DIR"};
   uint64_t n;
   if (!strcmp(v, "char")) {
     p->o->tokenizer = PREPARE_CHAR;
@@ -115,6 +116,9 @@ static int set_tokenizer(Parse *p, const char *v) {
   } else if (!strncmp(v, "gpt2:", 5) && v[5]) {
     p->o->tokenizer = PREPARE_GPT2;
     p->o->gpt2 = v + 5;
+  } else if (!strncmp(v, "hf:", 3) && v[3]) {
+    p->o->tokenizer = PREPARE_MODEL;
+    p->o->model = v + 3;
   } else if (!strncmp(v, "train:bpe:", 10)) {
     p->o->tokenizer = PREPARE_TRAIN_BPE;
     if (!parse_count(v + 10, &n) || n < BPE_LEAST_VOCAB || n > BPE_MOST_TOKENS)
@@ -122,6 +126,8 @@ static int set_tokenizer(Parse *p, const char *v) {
     p->o->vocab = (uint32_t)n;
   } else if (!strcmp(v, "gpt2") || !strcmp(v, "gpt2:")) {
     return usage("--tokenizer gpt2 wants the folder of its files: gpt2:DIR");
+  } else if (!strcmp(v, "hf") || !strcmp(v, "hf:")) {
+    return usage("--tokenizer hf wants the folder of a model's tokenizer: hf:DIR");
   } else if (!strcmp(v, "train") || !strcmp(v, "train:") || !strcmp(v, "train:bpe")) {
     return usage("--tokenizer train wants a kind and a number of ids: train:bpe:2048");
   } else {

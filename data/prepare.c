@@ -129,6 +129,7 @@ static bool make_tokenizer(Job *j) {
     break;
   case PREPARE_BYTES: j->tokenizer = tokenizer_bytes(several); break;
   case PREPARE_GPT2: j->tokenizer = tokenizer_gpt2(j->o->gpt2, j->err); break;
+  case PREPARE_MODEL: j->tokenizer = tokenizer_model(j->o->model, j->err); break;
   case PREPARE_TRAIN_BPE:
     stage(j, "words");
     j->trainer = bpe_trainer_new(j->err);
@@ -225,7 +226,7 @@ static void write_sources(Text *out, const Corpus *c) {
 }
 
 static bool write_meta(Job *j) {
-  static const char *const kind[] = {"char", "bytes", "gpt2", "bpe"};
+  static const char *const kind[] = {"char", "bytes", "gpt2", "bpe", "hf"};
   Text t = {0};
   uint32_t vocab = tokenizer_vocab(j->tokenizer);
   text_add(&t, "{\n  \"format_version\": 1,\n  \"written_by\": \"ink %s\",\n", INK_VERSION);
@@ -255,6 +256,11 @@ static bool write_meta(Job *j) {
 
 static bool write_tokenizer(Job *j) {
   Text t = {0};
+  const CodecFile *own;
+  int n = tokenizer_files(j->tokenizer, &own);
+  for (int i = 0; i < n; i++)
+    if (!folder_write(&j->folder, own[i].name, own[i].bytes, own[i].n, j->err)) return false;
+  if (n) return true;
   tokenizer_json(j->tokenizer, &t);
   bool ok = folder_write(&j->folder, "tokenizer.json", t.s, t.n, j->err);
   t.n = 0;

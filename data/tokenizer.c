@@ -1,7 +1,8 @@
-/* The three kinds of tokenizers behind one interface: portions of text in, ids out; ids in, bytes out.
+/* The kinds of tokenizers behind one interface: portions of text in, ids out; ids in, bytes out.
  *
  * Portions may end anywhere, so what cannot be decided yet is kept: a begun character (char), the piece that may go on
- * (bpe, in the splitter). Must hold: decode(encode(x)) == x for every text that encodes. */
+ * (bpe, in the splitter), all of the text (model). Must hold: decode(encode(x)) == x for every text that encodes, but for a
+ * model's own, which may normalize. */
 #include "data/tokenizer.h"
 #include "text/split.h"
 #include "text/utf8.h"
@@ -101,8 +102,22 @@ Tokenizer *tokenizer_bpe(Bpe *b, int64_t eot, Diags *err) {
   return NULL;
 }
 
+Tokenizer *tokenizer_model(const char *path, Diags *err) {
+  Codec *c = codec_open(path, err);
+  if (!c) return NULL;
+  Tokenizer *t = memory_zeroed(1, sizeof *t);
+  *t = (Tokenizer){.kind = TOKENIZER_MODEL, .eot = codec_role(c, "eos_token"), .vocab = codec_vocab(c), .codec = c};
+  return t;
+}
+
+int tokenizer_files(const Tokenizer *t, const CodecFile **files) {
+  return t->codec ? codec_files(t->codec, files) : 0;
+}
+
 void tokenizer_free(Tokenizer *t) {
   if (!t) return;
+  codec_free(t->codec);
+  text_free(&t->whole);
   free(t->id_of);
   free(t->code_of);
   bpe_free(t->bpe);
@@ -168,7 +183,18 @@ static bool feed_char(Tokenizer *t, const unsigned char *s, size_t n, bool last,
   return !torn || diag_error(err, (Span){0}, "the text ends within a character");
 }
 
+/* Text of strangers: a special token's spelling in it is text. */
+static bool feed_model(Tokenizer *t, const char *text, size_t n, bool last, Ids *out, Diags *err) {
+  if (last && !t->whole.n) return codec_encode(t->codec, text, n, 0, out, err);
+  text_write(&t->whole, text, n);
+  if (!last) return true;
+  bool ok = codec_encode(t->codec, t->whole.s, t->whole.n, 0, out, err);
+  t->whole.n = 0;
+  return ok;
+}
+
 bool tokenizer_feed(Tokenizer *t, const char *text, size_t n, bool last, Ids *out, Diags *err) {
+  if (t->kind == TOKENIZER_MODEL) return feed_model(t, text, n, last, out, err);
   if (t->kind == TOKENIZER_CHAR) return feed_char(t, (const unsigned char *)text, n, last, out, err);
   if (t->kind == TOKENIZER_BPE) {
     Work w = {t->bpe, out};
@@ -184,6 +210,10 @@ bool tokenizer_encode(Tokenizer *t, const char *text, size_t n, Ids *out, Diags 
 }
 
 bool tokenizer_decode(const Tokenizer *t, const uint32_t *ids, size_t n, Text *out, Diags *err) {
+  if (t->kind == TOKENIZER_MODEL) {
+    codec_decode(t->codec, ids, n, false, out);
+    return true;
+  }
   for (size_t i = 0; i < n; i++) {
     uint32_t id = ids[i];
     char one[4];

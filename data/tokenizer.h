@@ -4,6 +4,7 @@
  *     char    the text's characters in code point order                      the last id, when wanted
  *     bytes   a byte is its id                                               256, when wanted
  *     bpe     byte-pair tokens; GPT-2's, or trained here                     always
+ *     model   a model's own (text/codec.h), of whatever kind                 its eos_token, or none
  *
  * The end-of-text token never comes out of text, not even out of its own spelling: only document boundaries make it.
  * A tokenizer is used by one thread at a time. */
@@ -11,11 +12,12 @@
 #define DATA_TOKENIZER_H
 #include "ink/base.h"
 #include "text/bpe.h"
+#include "text/codec.h"
 #include "text/memory.h"
 
 #define END_OF_TEXT "<|endoftext|>"
 
-typedef enum { TOKENIZER_CHAR, TOKENIZER_BYTES, TOKENIZER_BPE } TokenizerKind;
+typedef enum { TOKENIZER_CHAR, TOKENIZER_BYTES, TOKENIZER_BPE, TOKENIZER_MODEL } TokenizerKind;
 
 typedef struct Tokenizer Tokenizer;
 
@@ -33,6 +35,9 @@ Tokenizer *tokenizer_bpe(Bpe *b, int64_t eot, Diags *err); /* takes b over, also
 /* GPT-2's files in `dir`: encoder.json and vocab.bpe, or vocab.json and merges.txt. */
 Tokenizer *tokenizer_gpt2(const char *dir, Diags *err);
 
+/* A model's own: a folder of its files, or one of them. It sees whole texts, so portions are kept until the last. */
+Tokenizer *tokenizer_model(const char *path, Diags *err);
+
 void tokenizer_free(Tokenizer *t);
 
 TokenizerKind tokenizer_kind(const Tokenizer *t);
@@ -49,8 +54,9 @@ bool tokenizer_encode(Tokenizer *t, const char *text, size_t n, Ids *out, Diags 
 bool tokenizer_decode(const Tokenizer *t, const uint32_t *ids, size_t n, Text *out, Diags *err);
 
 /* Hugging Face's tokenizer.json and tokenizer_config.json, appended to out. */
-void tokenizer_json(const Tokenizer *t, Text *out);
+void tokenizer_json(const Tokenizer *t, Text *out); /* not of a model's: that has files of its own */
 void tokenizer_config_json(const Tokenizer *t, Text *out);
+int tokenizer_files(const Tokenizer *t, const CodecFile **files); /* a model's own; 0: of another kind */
 
 /* ---- training of byte pairs */
 typedef struct BpeTrainer BpeTrainer;
@@ -74,6 +80,8 @@ struct Tokenizer {
   int npending; /* char: the begun character of the last portion */
   Bpe *bpe;
   struct Splitter *split;
+  Codec *codec; /* model */
+  Text whole;   /* model: the text's portions so far */
   Text note;
 };
 #endif

@@ -42,6 +42,7 @@ Test(data_main, command_lines_that_are_wrong) {
       {"prepare a.txt --out x --force=1", "--force takes no value"},
       {"prepare a.txt --out x --tokenizer chars", "did you mean 'char'?"},
       {"prepare a.txt --out x --tokenizer gpt2", "gpt2:DIR"},
+      {"prepare a.txt --out x --tokenizer hf:", "hf:DIR"},
       {"prepare a.txt --out x --tokenizer train:bpe:256", "takes 257 to"},
       {"prepare a.txt --out x --tokenizer train:bpe:many", "takes 257 to"},
       {"prepare a.txt --out x --val 1", "--val takes a share"},

@@ -267,6 +267,31 @@ Test(data_prepare, byte_pairs_train_on_the_training_part_alone) {
   cr_assert(lt(sz, n, 12));
 }
 
+Test(data_prepare, a_model_s_own_tokenizer) {
+  o.tokenizer = PREPARE_MODEL;
+  o.model = "tests/golden/tokenizers/spm-bpe";
+  o.val = 0.5;
+  const char *in[] = {put("a.txt", "Hello world, says the <s> machine"), put("b.txt", "another \xff text")};
+  cr_assert(prepare(in, 2, "out"));
+  Codec *c = codec_open(o.model, err);
+  size_t n, m;
+  const uint32_t *ids = shard16("out/train_000000.bin", &n);
+  cr_assert(eq(u32, ids[0], (uint32_t)codec_role(c, "eos_token")));
+  for (size_t i = 1; i < n; i++) cr_assert(not(codec_special(c, ids[i])), "a special token out of text");
+  Ids want = {0};
+  cr_assert(codec_encode(c, "Hello world, says the <s> machine", 33, 0, &want, err));
+  cr_assert(eq(sz, n, want.n + 1));
+  cr_assert(memcmp(ids + 1, want.v, want.n * sizeof *want.v) == 0, "other ids");
+  const char *model = slurp(at("out/tokenizer.model"), &n),
+             *was = slurp("tests/golden/tokenizers/spm-bpe/tokenizer.model", &m);
+  cr_assert(n == m && !memcmp(model, was, n), "its files come along");
+  cr_assert(eq(int, access(at("out/tokenizer.json"), F_OK), -1));
+  o.force = true; /* names of ours alone: it may be replaced */
+  cr_assert(prepare(in, 2, "out"));
+  free(want.v);
+  codec_free(c);
+}
+
 Test(data_prepare, the_seed_decides_the_order) {
   Text text = {0};
   uint32_t *ids[3];
