@@ -127,7 +127,7 @@ bool codec_read_config(CodecTables *t, const json_t *config, Diags *err) {
 static const struct {
   const char *name, *pattern;
 } patterns[] = {
-    {"r50k_base", "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"},
+    {"r50k_base", PATTERN_BYTE_LEVEL},
     {"cl100k_base", CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|" REST},
     {"cl100k_digits", CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|" REST},
     {"o200k_base",

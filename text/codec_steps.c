@@ -5,10 +5,6 @@
 
 enum { NESTED = 8 }; /* sequences within sequences */
 
-/* GPT-2's own (Radford et al. 2019), which ByteLevel stands for. */
-static const char byte_level_pattern[] =
-    "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-
 static bool unknown(const char *what, const char *type, Diags *err) {
   return diag_error(err, (Span){0}, "tokenizer.json: the %s '%s' is not supported", what,
                     type ? type : "without a type");
@@ -201,7 +197,7 @@ static bool read_pretokenizer(CodecTables *t, const json_t *z, int depth, bool *
       s->with = codec_copy(" ", s->nwith = 1);
     }
     if (codec_json_bool(z, "use_regex", true) &&
-        !add_pattern(t, byte_level_pattern, PATTERN_ONIGURUMA, false, SPLIT_ISOLATED, spelled, err))
+        !add_pattern(t, PATTERN_BYTE_LEVEL, PATTERN_ONIGURUMA, false, SPLIT_ISOLATED, spelled, err))
       return false;
     if (*spelled) pretokenizer_add(&t->pretokenizer, PRETOKENIZE_SPELL);
     return *spelled = true;

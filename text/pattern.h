@@ -11,6 +11,9 @@
 typedef enum PatternDialect { PATTERN_ONIGURUMA, PATTERN_RUST } PatternDialect;
 enum { PATTERN_LONGEST = 1 << 16 };
 
+/* GPT-2's own (Radford et al. 2019), by which byte-level tokenizers divide text unless they say otherwise. */
+#define PATTERN_BYTE_LEVEL "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+
 typedef struct Pattern Pattern;
 typedef struct PatternWork PatternWork;
 

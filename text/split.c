@@ -1,70 +1,51 @@
-/* The splitter: GPT-2's pattern through PCRE2's compiler, over a window of the text.
+/* The splitter: GPT-2's pattern (pattern.h) over a window of the text.
  *
  * The window holds what is not yet cut into pieces. Of a match that ends near the window's end one cannot know whether
  * it would go on (or, for white space, give back a character), so unless the text ends there it waits for more. A
  * match looks at most MARGIN bytes behind its end: one character given back by `\s+(?!\S)`, one looked ahead at.
  *
- * The pattern is published with GPT-2 (Radford et al. 2019). Its \s is spelled out here as Unicode's White_Space,
- * because PCRE2 counts U+180E too. Must hold: the concatenated pieces are the text. */
-#define PCRE2_CODE_UNIT_WIDTH 8
+ * Must hold: the concatenated pieces are the text. */
 #include "text/split.h"
 #include "text/memory.h"
+#include "text/pattern.h"
 #include "text/utf8.h"
 
-#include <pcre2.h>
 #include <string.h>
 
 enum { MARGIN = 8, PORTION = 256 * 1024 };
 
-#define SPACE "\\p{Z}\\t-\\r\\x{85}"
-static const char pattern[] = "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^" SPACE "\\p{L}\\p{N}]+|"
-                              "[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+";
-
 struct Splitter {
-  pcre2_code *code;
-  pcre2_match_data *match;
-  bool jit;
+  Pattern *pattern;
+  PatternWork *work;
   unsigned char *text; /* the window */
   size_t n, cap;
   size_t valid; /* its first `valid` bytes are whole characters */
 };
 
 Splitter *splitter_new(Diags *err) {
+  static const char re[] = PATTERN_BYTE_LEVEL;
   Splitter *s = memory_zeroed(1, sizeof *s);
-  int code = 0;
-  PCRE2_SIZE at = 0;
-  s->code = pcre2_compile((PCRE2_SPTR)pattern, sizeof pattern - 1, PCRE2_UTF | PCRE2_UCP, &code, &at, NULL);
-  if (s->code) s->match = pcre2_match_data_create(1, NULL);
-  if (!s->code || !s->match) {
-    PCRE2_UCHAR why[128] = "out of memory";
-    if (!s->code) pcre2_get_error_message(code, why, sizeof why);
-    diag_error(err, (Span){0}, "PCRE2 cannot compile the pre-tokenizer's pattern: %s at %zu", (char *)why, (size_t)at);
-    splitter_free(s);
-    return NULL;
-  }
-  s->jit = pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE) == 0; /* without it: the same pieces, slower */
-  return s;
+  s->work = pattern_work_new();
+  s->pattern = pattern_new(re, sizeof re - 1, PATTERN_ONIGURUMA, "the pre-tokenizer", err);
+  if (s->pattern) return s;
+  splitter_free(s);
+  return NULL;
 }
 
 void splitter_free(Splitter *s) {
   if (!s) return;
-  pcre2_match_data_free(s->match);
-  pcre2_code_free(s->code);
+  pattern_free(s->pattern);
+  pattern_work_free(s->work);
   free(s->text);
   free(s);
 }
 
 /* Length of the match at s->text + from within the valid text, or 0 with an error. */
 static size_t match_at(Splitter *s, size_t from, Diags *err) {
-  PCRE2_SPTR at = s->text + from;
-  size_t n = s->valid - from;
-  int k = s->jit ? pcre2_jit_match(s->code, at, n, 0, PCRE2_NO_UTF_CHECK, s->match, NULL)
-                 : pcre2_match(s->code, at, n, 0, PCRE2_NO_UTF_CHECK, s->match, NULL);
-  PCRE2_SIZE *o = pcre2_get_ovector_pointer(s->match);
-  if (k > 0 && o[0] == 0 && o[1] > 0) return o[1];
-  PCRE2_UCHAR why[128] = "it matched nothing";
-  if (k < 0) pcre2_get_error_message(k, why, sizeof why);
-  diag_error(err, (Span){0}, "the pre-tokenizer's pattern fails on the text: %s", (char *)why);
+  size_t start, end;
+  int k = pattern_find(s->pattern, s->work, (char *)s->text + from, s->valid - from, 0, &start, &end, err);
+  if (k > 0 && !start && end) return end;
+  if (k >= 0) diag_error(err, (Span){0}, "the pre-tokenizer's pattern fails on the text: it matched nothing");
   return 0;
 }
 
