@@ -96,11 +96,12 @@ static const Vocab *written(const CodecTables *t) {
 /* Every token as it stands in running text, and the bytes of those that are bytes. */
 static void run_tokens(CodecTables *t) {
   Text one = {0};
+  size_t whole;
   for (uint32_t id = 0; id < t->spelled.count; id++) {
     size_t n;
     vocab_bytes(&t->spelled, id, &n);
     one.n = 0;
-    if (n) decode(&t->decoder, written(t), &id, 1, false, true, &one);
+    if (n) decode(&t->decoder, written(t), &id, 1, false, true, &one, &whole);
     vocab_add(&t->running, one.s, one.n);
   }
   text_free(&one);
@@ -134,6 +135,7 @@ Codec *codec_open_files(const CodecFile *files, int n, Diags *err) {
     free_tables(t);
     return NULL;
   }
+  t->late = decoder_late(&t->decoder);
   run_tokens(t);
   return new_codec(t);
 }
@@ -230,36 +232,43 @@ static bool told(const CodecTables *t, uint32_t id, bool skip) {
 void codec_decode(const Codec *c, const uint32_t *ids, size_t n, bool skip, Text *out) {
   const CodecTables *t = c->t;
   Ids some = {0};
+  size_t whole;
   for (size_t i = 0; i < n; i++)
     if (told(t, ids[i], skip)) ids_add(&some, ids[i]);
   text_write(out, "", 0);
-  decode(&t->decoder, written(t), some.v, some.n, true, false, out);
+  decode(&t->decoder, written(t), some.v, some.n, true, false, out, &whole);
   free(some.v);
 }
 
-/* The text of ids[from..] is decoded with every id; what stays and was not told yet is told. Where all of it stays, the next
- * ids stand alone. */
+/* The text of ids[from..] is decoded with every id; what stays and was not told yet is told. Ids all of whose text stays are done
+ * with: the next ones stand alone. */
 void codec_stream(const Codec *c, CodecStream *s, uint32_t id, Text *out) {
   const CodecTables *t = c->t;
   text_write(out, "", 0);
   if (!told(t, id, s->skip)) return;
   ids_add(&s->ids, id);
+  if (t->late) return;
   Text text = {0};
-  size_t stays = decode(&t->decoder, written(t), s->ids.v + s->from, s->ids.n - s->from, !s->from, false, &text);
+  size_t whole,
+      stays = decode(&t->decoder, written(t), s->ids.v + s->from, s->ids.n - s->from, !s->from, false, &text, &whole);
   if (stays > s->told) {
     text_write(out, text.s + s->told, stays - s->told);
     s->told = stays;
   }
-  if (stays && stays == text.n) s->from = s->ids.n, s->told = 0;
+  if (stays && stays == text.n)
+    s->from = s->ids.n, s->told = 0;
+  else if (stays && whole)
+    s->from += whole, s->told = 0;
   text_free(&text);
 }
 
 void codec_stream_end(const Codec *c, CodecStream *s, Text *out) {
   const CodecTables *t = c->t;
   Text text = {0};
+  size_t whole;
   text_write(out, "", 0);
   if (s->ids.n > s->from) {
-    decode(&t->decoder, written(t), s->ids.v + s->from, s->ids.n - s->from, !s->from, false, &text);
+    decode(&t->decoder, written(t), s->ids.v + s->from, s->ids.n - s->from, !s->from, false, &text, &whole);
     text_write(out, text.s + s->told, text.n - s->told);
   }
   text_free(&text);

@@ -128,7 +128,10 @@ static const struct {
   const char *name, *pattern;
 } patterns[] = {
     {"r50k_base", PATTERN_BYTE_LEVEL},
-    {"cl100k_base", CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|" REST},
+    {"cl100k_base",
+     CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s+$|\\s*[\\r\\n]|"
+                  "\\s+(?!\\S)|\\s"},
+    {"cl100k_lines", CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}|" REST},
     {"cl100k_digits", CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|" REST},
     {"o200k_base",
      "[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]*[" LOWER "]+" CONTRACTIONS "?|[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]+[" LOWER
@@ -144,7 +147,7 @@ bool codec_read_pattern(CodecTables *t, const json_t *config, const char *name, 
     return diag_error(
         err, (Span){0},
         "%s: by which pattern its text is split is not known; tokenizer_config.json may say it: \"pattern\": a "
-        "regular expression, or r50k_base, cl100k_base, cl100k_digits, o200k_base",
+        "regular expression, or r50k_base, cl100k_base, cl100k_lines, cl100k_digits, o200k_base",
         file);
   Pretokenize *s = pretokenizer_add(&t->pretokenizer, PRETOKENIZE_SPLIT);
   s->mode = SPLIT_ISOLATED;

@@ -37,6 +37,7 @@ typedef struct CodecTables {
   int64_t role[CODEC_ROLES];
   Text template;
   bool has_template;
+  bool late;          /* decoder_late */
   const char *source; /* the file that messages name */
   bool nul;           /* U+10FFFF in strings of JSON is U+0000 */
   Vocab running;      /* tokens by id in running text */

@@ -24,12 +24,18 @@ static bool read_line(const char *s, size_t n, Spellings *tokens, const char *na
   return ok;
 }
 
+/* By how many tokens they have the published ones are told apart. */
 static const char *pattern_of(size_t tokens) {
-  return tokens == 100256 || tokens == 128000                    ? "cl100k_base"
-         : tokens == 151643                                      ? "cl100k_digits"
-         : tokens == 199998                                      ? "o200k_base"
-         : tokens == 50256 || tokens == 50257 || tokens == 50280 ? "r50k_base"
-                                                                 : NULL;
+  switch (tokens) {
+  case 50256:
+  case 50257:
+  case 50280: return "r50k_base";
+  case 100256: return "cl100k_base";
+  case 128000: return "cl100k_lines";
+  case 151643: return "cl100k_digits";
+  case 199998: return "o200k_base";
+  }
+  return NULL;
 }
 
 bool codec_read_ranks(CodecTables *t, const CodecFile *f, const json_t *config, Diags *err) {

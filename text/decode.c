@@ -302,7 +302,18 @@ static void step(const Decode *z, PatternWork *pw, const uint32_t *ids, Work *w,
   if (w->loose > w->in.n) w->loose = w->in.n;
 }
 
-size_t decode(const Decoder *z, const Vocab *spelled, const uint32_t *ids, size_t n, bool first, bool raw, Text *out) {
+bool decoder_late(const Decoder *z) {
+  bool one = false;
+  for (size_t i = 0; i < z->n; i++) {
+    const Decode *s = &z->step[i];
+    if (one && s->kind != DECODE_FUSE && !(s->kind == DECODE_STRIP && !s->stop)) return true;
+    one = one || s->kind == DECODE_FUSE || s->kind == DECODE_BYTE_LEVEL || s->kind == DECODE_SENTENCE;
+  }
+  return false;
+}
+
+size_t decode(const Decoder *z, const Vocab *spelled, const uint32_t *ids, size_t n, bool first, bool raw, Text *out,
+              size_t *whole) {
   Work w = {.loose = n, .loose_bytes = SIZE_MAX, .first = first, .raw = raw};
   bool patterns = false;
   for (size_t i = 0; i < z->n; i++) patterns = patterns || z->step[i].pattern;
@@ -319,6 +330,11 @@ size_t decode(const Decoder *z, const Vocab *spelled, const uint32_t *ids, size_
   for (size_t i = 0; n && i < z->n; i++) step(&z->step[i], pw, ids, &w, err);
   text_write(out, w.in.text.s, w.in.text.n);
   size_t stays = w.loose_bytes != SIZE_MAX ? w.loose_bytes : !w.loose || !n ? 0 : w.in.end[w.loose - 1];
+  bool each = true; /* an item is a token to the end */
+  for (size_t i = 0; i < z->n; i++)
+    each = each && z->step[i].kind != DECODE_BYTE_LEVEL && z->step[i].kind != DECODE_FALLBACK &&
+           z->step[i].kind != DECODE_FUSE && z->step[i].kind != DECODE_SENTENCE;
+  *whole = each ? w.loose : 0;
   pattern_work_free(pw);
   if (a) arena_free(a);
   text_free(&w.in.text), text_free(&w.out.text);

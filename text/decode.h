@@ -52,6 +52,9 @@ void decoder_free(Decoder *z);
 Decode *decoder_add(Decoder *z, DecodeKind kind);
 
 /* Appends the text of ids, all below spelled->count. first: nothing comes before them. raw: bytes as they are, be they UTF-8 or not
- * (one token's share). Returns how many of the bytes stay, whatever follows. */
-size_t decode(const Decoder *z, const Vocab *spelled, const uint32_t *ids, size_t n, bool first, bool raw, Text *out);
+ * (one token's share). Returns how many of the bytes stay, whatever follows; they are all that comes of the first *whole ids, where
+ * that can be told (else 0). */
+size_t decode(const Decoder *z, const Vocab *spelled, const uint32_t *ids, size_t n, bool first, bool raw, Text *out,
+              size_t *whole);
+bool decoder_late(const Decoder *z); /* steps see the text as a whole, so that nothing stays before its end */
 #endif
