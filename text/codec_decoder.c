@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { NESTED = 8, STEPS = 64 };
+enum { NESTED = 8, STEPS = 64, TIMES = 64 };
 
 static const char where[] = "tokenizer.json: decoder";
 
@@ -75,8 +75,20 @@ static bool read_decoder(CodecTables *t, const json_t *z, int depth, Diags *err)
   return diag_error(err, (Span){0}, "%s '%s' is not supported", where, type);
 }
 
+/* How much longer its replacements may make a text, at worst. */
+static bool short_enough(const Decoder *z, Diags *err) {
+  size_t times = 1;
+  for (size_t i = 0; i < z->n && times <= TIMES; i++) {
+    const Decode *s = &z->step[i];
+    if (s->kind == DECODE_REPLACE)
+      times *= s->pattern ? s->nwith + 1 : s->nwith > s->nwhat ? (s->nwith + s->nwhat - 1) / s->nwhat : 1;
+  }
+  return times <= TIMES ||
+         diag_error(err, (Span){0}, "%s: its replacements may make the text more than %d times as long", where, TIMES);
+}
+
 bool codec_read_decoder(CodecTables *t, const json_t *z, Diags *err) {
-  if (z && !json_is_null(z)) return read_decoder(t, z, 0, err);
+  if (z && !json_is_null(z)) return read_decoder(t, z, 0, err) && short_enough(&t->decoder, err);
   decoder_add(&t->decoder, DECODE_JOIN);
   return true;
 }

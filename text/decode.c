@@ -1,5 +1,5 @@
-/* The tokens are items of one text; a step writes another text with as many items or fewer. `loose` says from which item on
- * what was written may still change. */
+/* The tokens are items of one text; a step writes another text with as many items or fewer. `settled` says how many of
+ * the items stay, whatever follows. */
 #include "text/decode.h"
 #include "text/byte_level.h"
 #include "text/chars.h"
@@ -33,8 +33,8 @@ typedef struct Items {
 
 typedef struct Work {
   Items in, out;
-  size_t loose;       /* items of `in` that stay */
-  size_t loose_bytes; /* bytes of its text that stay, where all is one item; SIZE_MAX: by items */
+  size_t settled;       /* items of `in` that stay */
+  size_t settled_bytes; /* bytes of its text that stay, where all is one item; SIZE_MAX: by items */
   bool first, raw;
 } Work;
 
@@ -83,11 +83,11 @@ static size_t lossy(const char *bytes, size_t n, Text *out) {
 
 static void byte_level(Work *w) {
   Text bytes = {0};
-  size_t n, loose = SIZE_MAX;
+  size_t n, settled = SIZE_MAX;
   for (size_t i = 0; i < w->in.n; i++) {
     const char *s = item(&w->in, i, &n);
     size_t from = bytes.n;
-    if (i == w->loose) loose = from;
+    if (i == w->settled) settled = from;
     if (byte_level_despell(s, n, &bytes)) continue;
     bytes.n = from;
     text_write(&bytes, s, n);
@@ -96,8 +96,8 @@ static void byte_level(Work *w) {
   if (w->raw)
     text_write(&out->text, bytes.s, bytes.n);
   else
-    w->loose_bytes = lossy(bytes.s, bytes.n, &out->text);
-  if (loose != SIZE_MAX) w->loose_bytes = 0; /* what came before is not settled itself */
+    w->settled_bytes = lossy(bytes.s, bytes.n, &out->text);
+  if (settled != SIZE_MAX) w->settled_bytes = 0; /* what came before is not settled itself */
   end_item(out);
   text_free(&bytes);
 }
@@ -117,11 +117,11 @@ static void put_run(Work *w, const Text *run) {
 
 static void fallback(Work *w) {
   Text run = {0};
-  size_t n, loose = SIZE_MAX;
+  size_t n, settled = SIZE_MAX;
   for (size_t i = 0; i < w->in.n; i++) {
     const char *s = item(&w->in, i, &n);
     int byte = subword_byte(s, n);
-    if (i == w->loose) loose = w->out.n;
+    if (i == w->settled) settled = w->out.n;
     if (byte >= 0) {
       char c = (char)byte;
       text_write(&run, &c, 1);
@@ -132,9 +132,9 @@ static void fallback(Work *w) {
     text_write(&w->out.text, s, n);
     end_item(&w->out);
   }
-  if (loose == SIZE_MAX) loose = w->out.n; /* a run at the end may go on */
+  if (settled == SIZE_MAX) settled = w->out.n; /* a run at the end may go on */
   if (run.n) put_run(w, &run);
-  w->loose = loose;
+  w->settled = settled;
   text_free(&run);
 }
 
@@ -199,7 +199,7 @@ static void one_token(const Decode *z, PatternWork *pw, const Work *w, size_t i,
   }
   case DECODE_REPLACE: replace(z, pw, s, n, out, err); return;
   case DECODE_STRIP:
-    if (w->loose_bytes == SIZE_MAX || w->first) strip(z, s, z->start, false, &from, &to);
+    if (w->settled_bytes == SIZE_MAX || w->first) strip(z, s, z->start, false, &from, &to);
     strip(z, s, z->stop, true, &from, &to);
     text_write(out, s + from, to - from);
     return;
@@ -234,7 +234,7 @@ static void sentence(const Decode *z, const uint32_t *ids, Work *w) {
   size_t n;
   uint32_t c;
   Text run = {0};
-  w->loose_bytes = 0;
+  w->settled_bytes = 0;
   for (size_t i = 0; i <= w->in.n; i++) {
     const char *s = i < w->in.n ? item(&w->in, i, &n) : NULL;
     if (s && z->kinds[ids[i]] == DECODE_IS_BYTE) {
@@ -248,7 +248,7 @@ static void sentence(const Decode *z, const uint32_t *ids, Work *w) {
       open = open || (!s && k == UTF8_SHORT);
       text_write(&out->text, k > 0 || w->raw ? run.s + at : REPLACEMENT, k > 0 ? (size_t)k : w->raw ? 1 : 3);
       at += (size_t)(k > 0 ? k : 1);
-      if (!open) w->loose_bytes = out->text.n;
+      if (!open) w->settled_bytes = out->text.n;
     }
     run.n = 0;
     if (!s) break;
@@ -260,7 +260,7 @@ static void sentence(const Decode *z, const uint32_t *ids, Work *w) {
       replace(&r, NULL, s, n, &out->text, NULL);
     else
       text_write(&out->text, s, n);
-    w->loose_bytes = out->text.n;
+    w->settled_bytes = out->text.n;
   }
   text_free(&run);
   end_item(out);
@@ -270,7 +270,7 @@ static void sentence(const Decode *z, const uint32_t *ids, Work *w) {
 
 static void step(const Decode *z, PatternWork *pw, const uint32_t *ids, Work *w, Diags *err) {
   Items *out = &w->out;
-  bool one = w->loose_bytes != SIZE_MAX; /* the text is one item already */
+  bool one = w->settled_bytes != SIZE_MAX; /* the text is one item already */
   out->n = out->text.n = 0;
   text_write(&out->text, "", 0);
   switch (z->kind) {
@@ -278,7 +278,7 @@ static void step(const Decode *z, PatternWork *pw, const uint32_t *ids, Work *w,
   case DECODE_FALLBACK: fallback(w); break;
   case DECODE_SENTENCE: sentence(z, ids, w); break;
   case DECODE_FUSE:
-    if (!one) w->loose_bytes = !w->loose ? 0 : w->in.end[w->loose - 1];
+    if (!one) w->settled_bytes = !w->settled ? 0 : w->in.end[w->settled - 1];
     text_write(&out->text, w->in.text.s, w->in.text.n);
     end_item(out);
     break;
@@ -290,16 +290,16 @@ static void step(const Decode *z, PatternWork *pw, const uint32_t *ids, Work *w,
       /* What a step on the whole text takes from its beginning is settled; anything else may be seen otherwise later. */
       size_t now = out->text.n - before;
       if (one && z->kind == DECODE_STRIP && !z->stop)
-        w->loose_bytes = w->in.text.n - now > w->loose_bytes ? 0 : w->loose_bytes - (w->in.text.n - now);
+        w->settled_bytes = w->in.text.n - now > w->settled_bytes ? 0 : w->settled_bytes - (w->in.text.n - now);
       else if (one)
-        w->loose_bytes = 0;
+        w->settled_bytes = 0;
     }
-    if (z->kind == DECODE_SUFFIX && w->loose && w->loose == w->in.n) w->loose--;
+    if (z->kind == DECODE_SUFFIX && w->settled && w->settled == w->in.n) w->settled--;
   }
   Items t = w->in;
   w->in = *out;
   *out = t;
-  if (w->loose > w->in.n) w->loose = w->in.n;
+  if (w->settled > w->in.n) w->settled = w->in.n;
 }
 
 bool decoder_late(const Decoder *z) {
@@ -314,7 +314,7 @@ bool decoder_late(const Decoder *z) {
 
 size_t decode(const Decoder *z, const Vocab *spelled, const uint32_t *ids, size_t n, bool first, bool raw, Text *out,
               size_t *whole) {
-  Work w = {.loose = n, .loose_bytes = SIZE_MAX, .first = first, .raw = raw};
+  Work w = {.settled = n, .settled_bytes = SIZE_MAX, .first = first, .raw = raw};
   bool patterns = false;
   for (size_t i = 0; i < z->n; i++) patterns = patterns || z->step[i].pattern;
   PatternWork *pw = patterns ? pattern_work_new() : NULL;
@@ -329,12 +329,12 @@ size_t decode(const Decoder *z, const Vocab *spelled, const uint32_t *ids, size_
   }
   for (size_t i = 0; n && i < z->n; i++) step(&z->step[i], pw, ids, &w, err);
   text_write(out, w.in.text.s, w.in.text.n);
-  size_t stays = w.loose_bytes != SIZE_MAX ? w.loose_bytes : !w.loose || !n ? 0 : w.in.end[w.loose - 1];
+  size_t stays = w.settled_bytes != SIZE_MAX ? w.settled_bytes : !w.settled || !n ? 0 : w.in.end[w.settled - 1];
   bool each = true; /* an item is a token to the end */
   for (size_t i = 0; i < z->n; i++)
     each = each && z->step[i].kind != DECODE_BYTE_LEVEL && z->step[i].kind != DECODE_FALLBACK &&
            z->step[i].kind != DECODE_FUSE && z->step[i].kind != DECODE_SENTENCE;
-  *whole = each ? w.loose : 0;
+  *whole = each ? w.settled : 0;
   pattern_work_free(pw);
   if (a) arena_free(a);
   text_free(&w.in.text), text_free(&w.out.text);

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+enum { TIMES = 32, MORE = 1 << 20 }; /* how much longer a text may become: TIMES its bytes, and MORE */
+
 void pretokenizer_free(Pretokenizer *z) {
   for (size_t i = 0; i < z->n; i++) {
     free(z->step[i].what), free(z->step[i].with);
@@ -160,12 +162,15 @@ bool pretokenize(const Pretokenizer *z, PatternWork *w, bool first, Text *text, 
   RESERVE(out->v, out->cap, 1);
   out->n = text->n ? 1 : 0;
   out->v[0] = (Piece){0, text->n, first};
+  size_t most = MORE + TIMES * text->n;
   for (size_t i = 0; i < z->n; i++) {
     const Pretokenize *s = &z->step[i];
     if (s->kind != PRETOKENIZE_SPLIT)
       rewrite(s, text, out);
     else if (!split(s, w, text, out, err))
       return false;
+    if (text->n > most)
+      return diag_error(err, (Span){0}, "pre-tokenizers make the text more than %d times as long", TIMES);
   }
   return true;
 }

@@ -302,7 +302,7 @@ Test(text_codec, small_vocabulary) {
 
 /* ---- what is refused */
 
-#define BYTES                                                                                                          \
+#define MODEL                                                                                                          \
   "\"model\":{\"type\":\"BPE\",\"unk_token\":\"u\",\"vocab\":{\"u\":0,\"a\":1,\"b\":2,\"ab\":3,\"\\u2581\":4},"        \
   "\"merges\":[\"a b\"]}"
 
@@ -312,25 +312,29 @@ Test(text_codec, refusals) {
       {"[1]", NULL, "tokenizer.json is no object"},
       {"{\"model\":", NULL, "tokenizer.json:1:"},
       {"{\"model\":{\"type\":\"Neural\"}}", NULL, "the model 'Neural' is not supported"},
-      {"{\"surprise\":1," BYTES "}", NULL, "'surprise' is not supported"},
-      {"{\"normalizer\":{\"type\":\"Rot13\"}," BYTES "}", NULL, "the normalizer 'Rot13' is not supported"},
-      {"{\"normalizer\":{\"type\":\"NFC\",\"more\":true}," BYTES "}", NULL, "normalizer: 'more' is not supported"},
-      {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}," BYTES "}", NULL,
+      {"{\"surprise\":1," MODEL "}", NULL, "'surprise' is not supported"},
+      {"{\"normalizer\":{\"type\":\"Rot13\"}," MODEL "}", NULL, "the normalizer 'Rot13' is not supported"},
+      {"{\"normalizer\":{\"type\":\"NFC\",\"more\":true}," MODEL "}", NULL, "normalizer: 'more' is not supported"},
+      {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}," MODEL "}", NULL,
        "the pre_tokenizer 'UnicodeScripts' is not supported"},
       {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\",\"invert\":"
-       "false}," BYTES "}",
+       "false}," MODEL "}",
        NULL, "the pattern '(' is not understood"},
-      {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\"}," BYTES
+      {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a&&b]\"},\"behavior\":\"Isolated\"}," MODEL
        "}",
        NULL, "an operation on classes"},
-      {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Sideways\"}," BYTES "}",
+      {"{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Sideways\"}," MODEL "}",
        NULL, "the behavior 'Sideways' is not supported"},
-      {"{\"post_processor\":{\"type\":\"Postman\"}," BYTES "}", NULL, "the post_processor 'Postman' is not supported"},
+      {"{\"post_processor\":{\"type\":\"Postman\"}," MODEL "}", NULL, "the post_processor 'Postman' is not supported"},
       {"{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}},{"
        "\"Sequence\":{\"id\":\"A\"}}],"
-       "\"special_tokens\":{}}," BYTES "}",
+       "\"special_tokens\":{}}," MODEL "}",
        NULL, "names 'x', which has no ids"},
-      {"{\"decoder\":{\"type\":\"CTC\"}," BYTES "}", NULL, "decoder 'CTC' is not supported"},
+      {"{\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},"
+       "\"content\":\"aaaaaaaaaaaa\"},"
+       "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"aaaaaaaaaaaa\"}]}," MODEL "}",
+       NULL, "64 times as long"},
+      {"{\"decoder\":{\"type\":\"CTC\"}," MODEL "}", NULL, "decoder 'CTC' is not supported"},
       {"{\"model\":{\"type\":\"BPE\",\"dropout\":0.1,\"vocab\":{\"a\":0},\"merges\":[]}}", NULL,
        "dropout is not supported"},
       {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", NULL, "both have the id 0"},
@@ -344,13 +348,13 @@ Test(text_codec, refusals) {
       {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"aa\":1},\"merges\":[\"a a\",[\"a\",\"a\"]]}}", NULL,
        "merge 1 stands there twice"},
       {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]],\"unk_id\":7}}", NULL, "unk_id is no token"},
-      {"{\"added_tokens\":[{\"id\":9,\"content\":\"ab\"}]," BYTES "}", NULL,
+      {"{\"added_tokens\":[{\"id\":9,\"content\":\"ab\"}]," MODEL "}", NULL,
        "has the id 9 here, and 3 in the vocabulary"},
-      {"{" BYTES "}", "{\"eos_token\":\"</s>\"}", "eos_token is '</s>', which is no token"},
-      {"{" BYTES "}", "{\"add_bos_token\":true}", "add_bos_token, but there is no bos_token"},
-      {"{" BYTES "}", "{\"chat_template\":[{\"name\":\"a\",\"template\":\"\"},{\"name\":\"b\",\"template\":\"\"}]}",
+      {"{" MODEL "}", "{\"eos_token\":\"</s>\"}", "eos_token is '</s>', which is no token"},
+      {"{" MODEL "}", "{\"add_bos_token\":true}", "add_bos_token, but there is no bos_token"},
+      {"{" MODEL "}", "{\"chat_template\":[{\"name\":\"a\",\"template\":\"\"},{\"name\":\"b\",\"template\":\"\"}]}",
        "called default"},
-      {"{" BYTES "}", "[", "tokenizer_config.json:1"},
+      {"{" MODEL "}", "[", "tokenizer_config.json:1"},
   };
   for (int i = 0; i < LEN(cases); i++) {
     err = diags_new(arena);
@@ -414,7 +418,7 @@ Test(text_codec, config) {
                              "\"</s>\",\"special\":true}],"
                              "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{"
                              "\"id\":\"<s>\"}},{\"Sequence\":{\"id\":\"A\"}}],"
-                             "\"special_tokens\":{\"<s>\":{\"ids\":[5]}}}," BYTES "}";
+                             "\"special_tokens\":{\"<s>\":{\"ids\":[5]}}}," MODEL "}";
   static const struct {
     const char *config, *ids;
   } around[] = {{NULL, "5 3"},
@@ -597,7 +601,7 @@ Test(text_codec, patterns) {
 /* A pattern that would take forever is an error, soon. */
 Test(text_codec, patterns_are_bounded, .timeout = 60) {
   Codec *c = open_json("{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(a|a)*+b|(a*)*c\"},"
-                       "\"behavior\":\"Isolated\"}," BYTES "}",
+                       "\"behavior\":\"Isolated\"}," MODEL "}",
                        NULL);
   cr_assert(c != NULL, "%s", words());
   char text[3001];
@@ -606,5 +610,22 @@ Test(text_codec, patterns_are_bounded, .timeout = 60) {
   cr_expect(not(codec_encode(c, text, 3000, 0, &ids, err)));
   cr_expect(strstr(words(), "fails on the text") != NULL, "%s", words());
   free(ids.v);
+  codec_free(c);
+}
+
+/* Nor may a few steps make much text of little. */
+Test(text_codec, growth_is_bounded) {
+  Text json = {0};
+  text_add(&json, "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[");
+  for (int i = 0; i < 40; i++)
+    text_add(&json, "%s{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}", i ? "," : "");
+  text_add(&json, "]}," MODEL "}");
+  Codec *c = open_json(json.s, NULL);
+  cr_assert(c != NULL, "%s", words());
+  Ids ids = {0};
+  cr_expect(not(codec_encode(c, "\xc3\xa4", 2, 0, &ids, err)));
+  cr_expect(strstr(words(), "32 times as long") != NULL, "%s", words());
+  free(ids.v);
+  text_free(&json);
   codec_free(c);
 }
