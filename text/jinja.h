@@ -25,7 +25,7 @@ enum {
   JINJA_DEPTH = 1000,      /* the same when it runs: macros in macros */
   JINJA_VALUES = 64,       /* lists within lists */
   JINJA_RANGE = 100000,    /* numbers of a range(), as in Jinja2's sandbox */
-  JINJA_STEPS = 20000000,  /* nodes evaluated, items and every 64 bytes touched */
+  JINJA_STEPS = 10000000,  /* nodes evaluated, items and every 64 bytes touched */
   JINJA_OUTPUT = 16 << 20, /* bytes written, what is caught in blocks and macros too */
   JINJA_MEMORY = 256 << 20 /* bytes of values */
 };
@@ -367,7 +367,7 @@ Value jinja_split(Run *r, Value s, Value by, int64_t most, bool right);
 Value jinja_lines(Run *r, Value s, bool ends);
 Value jinja_join(Run *r, Value by, const List *items, bool strict); /* strict: only strings */
 const char *jinja_find(Value s, Value what);                        /* NULL: not in it */
-const char *jinja_rfind(Value s, Value what);
+const char *jinja_rfind(Run *r, Value s, Value what);
 Value jinja_escape(Run *r, Value s);
 bool jinja_parse_int(Value s, int base, int64_t *i); /* Python's int(); false: none, or too large */
 bool jinja_parse_float(Value s, double *f);

@@ -114,6 +114,7 @@ Args jinja_args(Run *r, Scope *s, const Arg *args, int n) {
 Value jinja_call_row(Run *r, const Row *row, const char *what, Value self, const Args *args) {
   Value a[ROW_PARAMS] = {MISSING};
   int count = 0;
+  if (!jinja_step(r, self.kind == V_STRING ? self.n / 16 : 0)) return NONE;
   if (!row->params) return row->call(r, self, args->v, args);
   if (args->n > ROW_PARAMS) return jinja_fail(r, "%s '%s': too many arguments", what, row->name);
   for (int i = 0; i < args->n; i++) a[i] = args->v[i];

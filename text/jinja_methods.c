@@ -112,7 +112,7 @@ METHOD(removesuffix_) {
 
 static Value position(Run *r, Value v, const Value *a, bool right) {
   if (!strings(r, a, 1) || !jinja_step(r, v.n / 64)) return v;
-  const char *at = right ? jinja_rfind(v, a[0]) : jinja_find(v, a[0]);
+  const char *at = right ? jinja_rfind(r, v, a[0]) : jinja_find(v, a[0]);
   return jinja_int(at ? jinja_chars(v.s, (size_t)(at - v.s)) : -1);
 }
 METHOD(find_) {
@@ -143,7 +143,7 @@ static Value partition(Run *r, Value v, const Value *a, bool right) {
   Value list = jinja_list(r, L_TUPLE, &l), empty = jinja_string("", 0);
   if (!strings(r, a, 1)) return v;
   if (!a[0].n) return jinja_fail(r, "partition: the separator is empty");
-  const char *at = right ? jinja_rfind(v, a[0]) : jinja_find(v, a[0]);
+  const char *at = right ? jinja_rfind(r, v, a[0]) : jinja_find(v, a[0]);
   size_t before = at ? (size_t)(at - v.s) : 0, after = before + a[0].n;
   jinja_push(r, l, at ? jinja_string(v.s, before) : right ? empty : v);
   jinja_push(r, l, at ? plain(a[0]) : empty);

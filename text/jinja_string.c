@@ -117,10 +117,13 @@ const char *jinja_find(Value s, Value what) {
   return what.n ? memmem(s.s, s.n, what.s, what.n) : s.s;
 }
 
-const char *jinja_rfind(Value s, Value what) {
-  for (size_t at = s.n >= what.n ? s.n - what.n + 1 : 0; at-- > 0;)
-    if (!what.n || !memcmp(s.s + at, what.s, what.n)) return s.s + at;
-  return NULL;
+/* Compares at every place from the end on, and counts that. */
+const char *jinja_rfind(Run *r, Value s, Value what) {
+  size_t last = s.n >= what.n ? s.n - what.n + 1 : 0, at = last;
+  const char *found = NULL;
+  while (!found && at-- > 0)
+    if (!what.n || !memcmp(s.s + at, what.s, what.n)) found = s.s + at;
+  return jinja_step(r, (last - (found ? at : 0)) / 16 * (1 + what.n / 64)) ? found : NULL;
 }
 
 Value jinja_replace(Run *r, Value s, Value old, Value new, int64_t most) {
@@ -191,7 +194,7 @@ Value jinja_split(Run *r, Value s, Value by, int64_t most, bool right) {
   } else if (!by.n) {
     return jinja_fail(r, "split: the separator is empty");
   } else {
-    for (const char *at; most > 0 && (at = right ? jinja_rfind(s, by) : jinja_find(s, by)) && jinja_step(r, 1);
+    for (const char *at; most > 0 && (at = right ? jinja_rfind(r, s, by) : jinja_find(s, by)) && jinja_step(r, 1);
          most--) {
       size_t before = (size_t)(at - s.s), after = before + by.n;
       if (right) {

@@ -311,8 +311,8 @@ List *jinja_items(Run *r, Value v) {
     }
     break;
   case V_LIST:
-    out->v = v.list->v + v.list->used;
     out->n = out->cap = v.list->n - v.list->used;
+    if (out->n) out->v = v.list->v + v.list->used;
     v.list->used = v.list->n;
     break;
   case V_DICT:
