@@ -18,10 +18,10 @@ static double fitted(const double k[UNKNOWNS], const PaceStep *s) {
   return k[0] + k[1] * s->decodes + k[2] * s->prompt;
 }
 
-static void fit(const PaceStep *steps, const double *trust, int n, double k[UNKNOWNS]) {
+static void fit(const PaceStep *steps, int n, double k[UNKNOWNS]) {
   double m[UNKNOWNS][UNKNOWNS] = {{0}}, v[UNKNOWNS] = {0};
   for (int i = 0; i < n; i++) {
-    double x[UNKNOWNS] = {1, steps[i].decodes, steps[i].prompt}, w = trust[i] / (steps[i].ms * steps[i].ms);
+    double x[UNKNOWNS] = {1, steps[i].decodes, steps[i].prompt}, w = 1 / (steps[i].ms * steps[i].ms);
     for (int a = 0; a < UNKNOWNS; a++) {
       v[a] += w * x[a] * steps[i].ms;
       for (int b = 0; b < UNKNOWNS; b++) m[a][b] += w * x[a] * x[b];
@@ -59,12 +59,8 @@ int pace_room(const Pace *p, int decodes, double bound, int most) {
   PaceStep steps[ALL];
   memcpy(steps, p->mixed, sizeof(*steps) * (size_t)mixed);
   memcpy(steps + mixed, p->plain, sizeof(*steps) * (size_t)plain);
-  double k[UNKNOWNS] = {0}, trust[ALL], largest = FIRST / 2;
-  for (int i = 0; i < n; i++) trust[i] = 1;
-  fit(steps, trust, n, k);
-  for (int i = 0; i < n; i++)
-    if (steps[i].ms > 2 * fitted(k, &steps[i])) trust[i] = 0.05;
-  fit(steps, trust, n, k);
+  double k[UNKNOWNS] = {0}, largest = FIRST / 2;
+  fit(steps, n, k);
   for (int i = 0; i < mixed; i++)
     if (steps[i].prompt > largest) largest = steps[i].prompt;
   double alone = k[0] + k[1] * decodes, margin = margin_of(k, steps, mixed);

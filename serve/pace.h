@@ -1,9 +1,9 @@
 /* How long a step takes, learned from steps: so that prompts get as much of one as a bound on its time leaves.
  *
  * The model is ms = a + b decodes + c prompt tokens, none of them negative, fitted to the latest 32 steps with prompt tokens and the
- * latest 32 without, by least squares of relative errors; steps that took more than twice as long as the fit says (another
- * program had the machine) count little in a second fit. What is left of error is a margin: the third largest of the
- * latest 32 ratios of measured to fitted. */
+ * latest 32 without, by least squares of relative errors: so a step that took many times as long (another program had the
+ * machine) counts little. What is left of error is a margin: the third largest of the latest 32 ratios of measured to
+ * fitted. */
 #ifndef SERVE_PACE_H
 #define SERVE_PACE_H
 

@@ -444,6 +444,21 @@ Test(batch, pace_bears_outliers) {
   }
 }
 
+/* It goes up by twice what it knows, and learns from steps without prompts what streams take. */
+Test(batch, pace_is_careful) {
+  Pace p = {0};
+  cr_assert(eq(int, pace_room(&p, 4, 1000, 5000), 16));
+  cr_assert(eq(int, pace_room(&p, 4, 1000, 7), 7));
+  for (int i = 0; i < 10; i++) pace_note(&p, 1, 16, 10 + 1 + 1.6);
+  cr_assert(eq(int, pace_room(&p, 1, 1e6, 5000), 32));
+  pace_note(&p, 1, 500, 10 + 1 + 50);
+  for (int i = 0; i < 10; i++) pace_note(&p, 1 + i, 0, 10 + 1 + i);
+  for (int d = 1; d < 10; d++) { /* (60 - 10 - d) / 0.1 */
+    int room = pace_room(&p, d, 60, 5000);
+    cr_assert(room > (50 - d) * 9 && room <= (50 - d) * 10, "%d beside %d", room, d);
+  }
+}
+
 /* ---- limits and failures */
 
 Test(batch, a_full_queue) {

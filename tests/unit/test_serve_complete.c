@@ -134,6 +134,11 @@ enum { MOST = 8 };
 typedef struct Heard {
   Text text;
   int token[512], ntokens, nprompt;
+  struct {
+    size_t text;
+    int tokens;
+  } call[600]; /* what was told after each call */
+  int ncalls;
   char finish[16];
   int done, generated, cached, hidden;
 } Heard;
@@ -177,6 +182,8 @@ static void on_text(void *ctx, int choice, const char *text, size_t n, const Com
     }
     h->token[h->ntokens++] = tokens ? tokens[i].id : -1;
   }
+  h->call[h->ncalls].text = h->text.n;
+  h->call[h->ncalls++].tokens = h->ntokens;
   call(a);
 }
 
@@ -300,6 +307,16 @@ static void expect(const Asked *a, int k) {
         generated = i - told + 1;
         break;
       }
+  for (int i = 0; i < h->ncalls; i++) { /* a token is told with the text that it, or the next with text, ends in */
+    int least = 0, most = 0, ended = 0;
+    for (int j = 0; j < cut_tokens; j++) {
+      if (end[j] > begin[j]) ended = end[j] <= h->call[i].text ? j + 1 : ended;
+      most += begin[j] <= h->call[i].text;
+    }
+    least = ended;
+    cr_assert(le(int, least, h->call[i].tokens));
+    cr_assert(ge(int, most, h->call[i].tokens));
+  }
   cr_assert(eq(int, h->done, 1));
   cr_assert(eq(sz, h->text.n, cut), "choice %d: '%.*s' is not the beginning of '%s'", k, (int)h->text.n, h->text.s,
             text.s);
@@ -429,6 +446,20 @@ Test(complete, the_batcher_goes_first) {
   asked_free(a);
 }
 
+/* Nothing is computed behind a stop string. */
+Test(complete, a_stop_ends_the_work) {
+  static const char *const stop[] = {"a", "b", "c", " "};
+  Asked *a = asked_new(10, 200, 1);
+  a->r.stop = stop, a->r.nstop = 4, a->r.ignore_eos = true;
+  start(a);
+  run_out();
+  expect(a, 0);
+  cr_assert(eq(str, a->heard[0].finish, "stop"));
+  cr_assert(eq(int, fake->runs, a->heard[0].generated));
+  complete_free(a->c);
+  asked_free(a);
+}
+
 /* ---- threads */
 
 static void *steps(void *ctx) {
@@ -476,4 +507,51 @@ Test(complete, threads, .timeout = 120) {
   batcher_stop(served.batcher);
   pthread_join(runner, NULL);
   cr_assert(eq(int, atomic_load(&completed), CLIENTS * 60));
+}
+
+static atomic_int inside;
+
+static void slow_text(void *ctx, int choice, const char *text, size_t n, const CompleteToken *tokens, int ntokens) {
+  atomic_store(&inside, 1);
+  usleep(30000);
+  atomic_store(&inside, 2);
+}
+
+static void no_done(void *ctx, int choice, const char *finish, int generated, int cached) {}
+
+/* complete_free waits for a sink that runs; after it none does. A start that fails tells nothing, though steps go on beside it. */
+Test(complete, free_waits_and_a_failed_start_is_silent, .timeout = 60) {
+  static const CompleteSink slow = {slow_text, NULL, no_done};
+  pthread_t runner;
+  teardown();
+  open_with(limits, (BatchOptions){.max_seqs = 1, .max_queue = 1});
+  pthread_create(&runner, NULL, steps, NULL);
+  for (int i = 0; i < 5; i++) {
+    Asked *a = asked_new(10, 100, 1);
+    a->r.sink = &slow, a->r.ignore_eos = true;
+    atomic_store(&inside, 0);
+    start(a);
+    while (atomic_load(&inside) != 1) usleep(100);
+    complete_free(a->c);
+    cr_assert(eq(int, atomic_load(&inside), 2));
+    BatchStats s;
+    do batcher_stats(served.batcher, &s);
+    while (s.running || s.waiting);
+    cr_assert(eq(int, atomic_load(&inside), 2));
+    asked_free(a);
+  }
+  for (int i = 0; i < 200; i++) {
+    bool full;
+    Report err = {0};
+    BatchStats s;
+    Asked *a = asked_new(1 + rnd(5), 5, 3);
+    a->r.ignore_eos = true;       /* or the first could end before the third comes */
+    atomic_store(&a->dead, true); /* so a call of the sink ends the test */
+    cr_assert(complete_start(&served, &a->r, &full, &err) == NULL && full);
+    do batcher_stats(served.batcher, &s);
+    while (s.running || s.waiting);
+    asked_free(a);
+  }
+  batcher_stop(served.batcher);
+  pthread_join(runner, NULL);
 }

@@ -21,7 +21,7 @@ static void fill(float *x, int n, int kind) {
   for (int i = 0; i < n; i++) {
     double z = sqrt(-2 * log(1 - uniform())) * cos(6.283185307179586 * uniform());
     x[i] = (float)(kind == PEAKED ? 3 * z - 20 : z);
-    if (kind == TIES) x[i] = (float)rnd(9) - 4;
+    if (kind == TIES) x[i] = rnd(2) ? (float)rnd(9) - 4 : -0.f; /* 0 and -0 are a tie, too */
     if (kind == HOLES && i && rnd(2)) x[i] = NEVER;
     if (kind == FLAT) x[i] = -0.25f;
   }
