@@ -177,8 +177,9 @@ Test(pages, what_was_before_counts) {
     for (int i = 0; i < 2 * PAGE_TOKENS; i++) tokens[k][i] = i % PAGE_TOKENS;
     tokens[k][3] = k;
     for (int j = 0; j < 2; j++) {
-      page[k][j] = pages_take(p);
-      page[k][j] = pages_know(p, j ? page[k][0] : PAGE_NONE, page[k][j], tokens[k] + j * PAGE_TOKENS, PAGE_TOKENS);
+      int taken = page[k][j] = pages_take(p);
+      page[k][j] = pages_know(p, j ? page[k][0] : PAGE_NONE, taken, tokens[k] + j * PAGE_TOKENS, PAGE_TOKENS);
+      cr_assert(eq(int, page[k][j], taken));
     }
     check(p);
   }
