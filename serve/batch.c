@@ -6,7 +6,6 @@
 #include "serve/batch.h"
 #include "serve/schedule.h"
 #include "text/memory.h"
-#include <math.h>
 #include <pthread.h>
 #include <string.h>
 #include <time.h>

@@ -79,12 +79,14 @@ typedef struct BatchOptions {
 typedef struct BatchStats {
   int running, waiting;
   double cache_use; /* share of pages held by running sequences */
+  /* prompt_tokens: of all that ever ran; cached_tokens: those of them that were not computed */
   int64_t steps, prompt_tokens, cached_tokens, generated_tokens;
   bool failed; /* the model cannot go on: all that there was got GEN_FAILED, nothing is taken any more */
 } BatchStats;
 
 Batcher *batcher_new(ServeModel *m, const BatchOptions *o, Report *err);
-void batcher_free(Batcher *b); /* what is unfinished is cancelled */
+void batcher_free(
+    Batcher *b); /* what is unfinished is cancelled; not while a step runs: stop and join its thread first */
 
 /* Everything in the request is copied. Returns its number, 0 with `full` set when the queue is full, else 0 with what is wrong in err. */
 uint64_t batcher_submit(Batcher *b, const GenRequest *r, bool *full, Report *err);

@@ -12,7 +12,6 @@
 #include "serve/complete.h"
 #include "serve/stop.h"
 #include "text/memory.h"
-#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>

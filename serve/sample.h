@@ -12,7 +12,7 @@ typedef struct Sampler Sampler; /* working memory, for one thread at a time */
 Sampler *sampler_new(int vocab);
 void sampler_free(Sampler *s);
 
-/* NULL, or what is wrong with it. */
+/* False: a value is out of range, err says which. */
 bool sample_check(const SampleParams *p, int vocab, Report *err);
 
 typedef struct Sampled {
