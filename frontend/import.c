@@ -68,7 +68,8 @@ static Span place(const Job *j, const char *path) {
 
 static const char *value_text(Arena *a, const json_t *v) {
   char *s = json_dumps(v, JSON_ENCODE_ANY | JSON_ENSURE_ASCII | JSON_COMPACT);
-  const char *text = arena_printf(a, "%.60s%s", s ? s : "?", s && strlen(s) > 60 ? "..." : "");
+  char *text = arena_printf(a, "%.60s%s", s ? s : "?", s && strlen(s) > 60 ? "..." : "");
+  for (char *p = text; (p = strchr(p, 0x7F));) *p = '?'; /* the one control character that JSON leaves as it is */
   free(s);
   return text;
 }
