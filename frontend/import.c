@@ -172,6 +172,13 @@ static bool match(Job *j, YNode *pattern, const json_t *v, const char *path) {
   return ok;
 }
 
+static bool is_free(const Job *j, const char *key) {
+  const YNode *keys = yaml_get(j->hf, "free");
+  for (int i = 0; keys && i < keys->n; i++)
+    if (!strcmp(keys->item[i]->text, key)) return true;
+  return false;
+}
+
 static bool match_all(Job *j) {
   bool ok = true;
   const YNode *dims = yaml_get(j->hf, "dims");
@@ -189,12 +196,9 @@ static bool match_all(Job *j) {
   static const char *const sections[] = {"config", "also"};
   for (int i = 0; i < LEN(sections); i++) {
     YNode *pattern = yaml_get(j->hf, sections[i]);
-    const YNode *free_keys = yaml_get(j->hf, "free");
     for (int k = 0; pattern && k < pattern->n; k++) {
       YPair p = pattern->pair[k];
-      bool is_free = false;
-      for (int f = 0; free_keys && f < free_keys->n; f++) is_free |= !strcmp(free_keys->item[f]->text, p.key->text);
-      if (!is_free) ok &= match(j, p.value, json_object_get(j->config, p.key->text), p.key->text);
+      if (!is_free(j, p.key->text)) ok &= match(j, p.value, json_object_get(j->config, p.key->text), p.key->text);
     }
   }
   return ok;
@@ -225,8 +229,10 @@ static bool want_all(Job *j, YNode *pattern, const char *path) {
     if (c.when.len && (!names_number(&j->names, c.when, NULL, 0, &x) || x == 0)) return x == 0;
     return want(j, c.name->name, path);
   }
-  for (int i = 0; i < pattern->n && pattern->kind == Y_MAP; i++)
-    ok &= want_all(j, pattern->pair[i].value, join(j->arena, path, pattern->pair[i].key->text));
+  for (int i = 0; i < pattern->n && pattern->kind == Y_MAP; i++) {
+    const char *key = pattern->pair[i].key->text;
+    if (*path || !is_free(j, key)) ok &= want_all(j, pattern->pair[i].value, join(j->arena, path, key));
+  }
   return ok;
 }
 
@@ -268,9 +274,8 @@ static bool read_names(Job *j) {
 static bool is_known(const Job *j, const char *key) {
   for (int i = 0; i < LEN(harmless); i++)
     if (!strcmp(harmless[i], key)) return true;
-  const YNode *dims = yaml_get(j->hf, "dims"), *free_keys = yaml_get(j->hf, "free");
-  for (int i = 0; free_keys && i < free_keys->n; i++)
-    if (!strcmp(free_keys->item[i]->text, key)) return true;
+  if (is_free(j, key)) return true;
+  const YNode *dims = yaml_get(j->hf, "dims");
   for (int i = 0; dims && i < dims->n; i++) {
     const YNode *v = dims->pair[i].value;
     if (v->kind == Y_SCALAR && !strcmp(v->text, key)) return true;

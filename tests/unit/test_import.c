@@ -125,7 +125,7 @@ Test(import, rope_spellings) {
 Test(import, written_and_read) {
   static const struct {
     const char *path, *set[4];
-  } all[] = {{"models/gpt2.yaml", {"consts.tied=0"}},
+  } all[] = {{"models/gpt2.yaml", {"consts.tied=0", "consts.dropout=0.25"}},
              {"models/gpt2.yaml:350M", {"dims.ff=100"}},
              {"models/llama.yaml", {"consts.qkv_bias=1", "consts.mlp_bias=1", "consts.tied=0"}},
              {"models/llama.yaml:1B", {"consts.scaling=2", "consts.factor=32", "consts.old_ctx=1024"}},
