@@ -296,6 +296,7 @@ static void note_unmapped(Job *j, const json_t *object, const YNode *a, const YN
     const char *quoted = value_text(j->arena, name), *line;
     json_decref(name);
     line = arena_printf(j->arena, "%.*s: %s", (int)strcspn(quoted + 1, "\""), quoted + 1, value_text(j->arena, v));
+    if (j->out->nunmapped == UNMAPPED_LIMIT - 1) line = "(and more)";
     PUSH(j->arena, j->out->unmapped, j->out->nunmapped, j->cap_unmapped, line);
   }
 }

@@ -168,6 +168,14 @@ Test(import, unmapped_keys_are_named) {
   cr_assert(eq(str, (char *)out.unmapped[1], "rope_scaling.mscale: 1.0"));
   cr_assert(eq(str, (char *)out.unmapped[2], "odd\\u001B\\n# key: {\"x\":[1,2]}"));
   has(out.text, "# not mapped: logit_scale: 0.5\n");
+  Text many = {0};
+  text_add(&many, LLAMA);
+  for (int i = 0; i < 300; i++) text_add(&many, ", \"key%d\": 1", i);
+  text_add(&many, "}");
+  import(many.s, NULL, &out);
+  text_free(&many);
+  cr_assert(eq(int, out.nunmapped, 200));
+  cr_assert(eq(str, (char *)out.unmapped[199], "(and more)"));
 }
 
 Test(import, refusals) {
