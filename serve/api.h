@@ -21,9 +21,10 @@ typedef struct Api {
   Mailbox loop, reader;
   Metrics metrics;           /* the loop's */
   Job *jobs;                 /* the loop's: all there are */
+  size_t bodies;             /* the loop's: bytes of their bodies */
   int reading;               /* of these are with the reading thread */
   bool draining;             /* the loop's */
-  void (*broken)(void *ctx); /* the model cannot go on */
+  void (*broken)(void *ctx); /* the model cannot go on; NULL: nobody asks */
   void *ctx;
 } Api;
 
@@ -107,6 +108,7 @@ struct Job {
   int nprompts, started, over;
   Choice *choices; /* [nprompts][request.n] */
   int64_t generated;
+  size_t held; /* bytes of its answer so far, when it is no stream */
   bool stream, usage, base64, first_told, with_reader, running, dead;
 };
 

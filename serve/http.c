@@ -62,6 +62,7 @@ struct HttpServer {
   struct event *accept, *accept_again, *reap;
   Conn *conns;
   int n, most;
+  size_t bodies; /* bytes of bodies that connections hold */
   bool draining;
 };
 
@@ -105,6 +106,7 @@ static void doom(Conn *c) {
 }
 
 static void http_reset(Http *r) {
+  ((Conn *)r)->server->bodies -= r->body.n;
   free(r->text);
   text_free(&r->body);
   text_free(&r->extra);
@@ -305,9 +307,21 @@ static bool run_head(Conn *c) {
   return true;
 }
 
+/* False: it was refused. */
+static bool add_body(Conn *c, const char *s, size_t n) {
+  HttpServer *server = c->server;
+  bool fits = c->http.body.n + n <= (size_t)server->o->body_bytes;
+  if (!fits || server->bodies + n > (size_t)server->o->bodies_bytes) {
+    refuse(c, fits ? 503 : 413, fits ? "too many bodies arrive at once" : "the body is too long");
+    return false;
+  }
+  text_write(&c->http.body, s, n);
+  server->bodies += n;
+  return true;
+}
+
 static bool run_body(Conn *c) {
   Http *r = &c->http;
-  size_t limit = (size_t)c->server->o->body_bytes;
   if (r->head.chunked) {
     size_t used = 0;
     ptrdiff_t k;
@@ -319,11 +333,7 @@ static bool run_body(Conn *c) {
         refuse(c, 400, "the chunks of the body are broken");
         return true;
       }
-      if (r->body.n + n > limit) {
-        refuse(c, 413, "the body is too long");
-        return true;
-      }
-      if (n) text_write(&r->body, data, n);
+      if (n && !add_body(c, data, n)) return true;
       used += (size_t)k;
     } while (k > 0);
     if (used) take(c, used);
@@ -331,7 +341,7 @@ static bool run_body(Conn *c) {
   } else {
     size_t want = (size_t)r->head.length - r->body.n, n = c->in.n < want ? c->in.n : want;
     if (n) {
-      text_write(&r->body, c->in.s, n);
+      if (!add_body(c, c->in.s, n)) return true;
       take(c, n);
     }
     if (n < want) return false;
@@ -588,6 +598,10 @@ int http_open(const HttpServer *s) {
   return s->n;
 }
 
+int http_most(const HttpServer *s) {
+  return s->most;
+}
+
 void http_free(HttpServer *s) {
   if (!s) return;
   http_drain(s);
@@ -611,9 +625,13 @@ const char *http_header(const Http *r, const char *name) {
 int64_t http_length(const Http *r) {
   return r->head.length;
 }
-const char *http_body(const Http *r, size_t *n) {
+char *http_take_body(Http *r, size_t *n) {
+  text_write(&r->body, "", 0); /* there, if it is empty */
+  char *s = r->body.s;
   *n = r->body.n;
-  return r->body.s ? r->body.s : "";
+  ((Conn *)r)->server->bodies -= r->body.n;
+  r->body = (Text){0};
+  return s;
 }
 void **http_user(Http *r) {
   return &r->user;

@@ -30,13 +30,14 @@ bool http_listen(HttpServer *s, int *port, bool *loopback, Report *err);
 /* Takes no new connections, closes idle ones, and each other one after its answer. */
 void http_drain(HttpServer *s);
 int http_open(const HttpServer *s); /* connections */
+int http_most(const HttpServer *s); /* that there may be: --connections, or what the process may have */
 void http_free(HttpServer *s);      /* closes all; calls gone() for unfinished requests */
 
 const char *http_method(const Http *r);
 const char *http_path(const Http *r);
 const char *http_header(const Http *r, const char *name); /* in lower case; NULL: not there */
 int64_t http_length(const Http *r);                       /* what Content-Length says, 0 without */
-const char *http_body(const Http *r, size_t *n);          /* until the answer is over */
+char *http_take_body(Http *r, size_t *n);                 /* the caller's to free; NUL-terminated. Once */
 void **http_user(Http *r);                                /* the caller's own, NULL at first */
 
 /* A header of the answer, before it begins. */

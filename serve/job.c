@@ -133,6 +133,7 @@ static void job_free(Job *j) {
   if (j->running) /* what was cut off counts as aborted */
     for (int i = 0; i < j->started * j->request.n; i++)
       if (!j->choices[i].finish) metrics_finish(&a->metrics, "cancelled");
+  a->bodies -= j->nbody;
   if (j->next) j->next->prev = j->prev;
   if (j->prev) j->prev->next = j->next;
   if (a->jobs == j) a->jobs = j->next;
@@ -289,6 +290,22 @@ static void on_prepared(Mail *m) {
   }
 }
 
+/* An answer that is kept has grown. False: it is too long, the job has ended. */
+static bool hold(Job *j, size_t bytes) {
+  j->held += j->stream ? 0 : bytes;
+  if (j->held <= (size_t)j->api->o->answer_bytes) return true;
+  api_refuse(j, 400, NULL, "answer_too_long",
+             "the answer is longer than %d bytes: ask for less at once, or for a stream", j->api->o->answer_bytes);
+  fail(j);
+  return false;
+}
+
+static size_t size_of(const Choice *c) {
+  size_t n = c->text.n;
+  for (int k = 0; k < LEN(c->logprob); k++) n += c->logprob[k].n;
+  return n;
+}
+
 static void told_text(Job *j, Prompt *p, const Event *e) {
   Api *a = j->api;
   int number = p->index * j->request.n + e->choice;
@@ -305,10 +322,19 @@ static void told_text(Job *j, Prompt *p, const Event *e) {
     if (c->last > 0) metrics_add(&a->metrics, METRIC_inter_token_latency, (e->at - c->last) / told, told);
     c->last = e->at;
   }
+  size_t before = size_of(c);
   if (e->n) text_write(&c->text, e->text, e->n);
   for (int i = 0; i < e->nlisted && j->call->logprobs && j->request.top >= 0; i++)
     j->call->logprobs(j, number, &e->tokens[i]);
+  if (!hold(j, size_of(c) - before)) return;
   if (j->stream && (c->text.n || c->logprob[0].n)) j->call->told(j, number);
+}
+
+static void told_hidden(Job *j, Prompt *p, const Event *e) {
+  if (!hold(j, e->n * (j->base64 ? 10 : 16))) return; /* itself and what it becomes */
+  p->hidden = NEW_ARRAY(j->arena, float, e->n);
+  p->nhidden = (int)e->n;
+  memcpy(p->hidden, e->row, e->n * sizeof *e->row);
 }
 
 static void told_done(Job *j, Prompt *p, const Event *e) {
@@ -322,7 +348,7 @@ static void told_done(Job *j, Prompt *p, const Event *e) {
                *e->finish == 'c' ? "the answer was cancelled" : "the model failed");
     Api *a = j->api;
     fail(j);
-    if (model_failed(a)) a->broken(a->ctx);
+    if (a->broken && model_failed(a)) a->broken(a->ctx);
     return;
   }
   if (j->stream) j->call->done(j, p->index * j->request.n + e->choice);
@@ -344,11 +370,7 @@ static void on_event(Mail *m) {
       metrics_add(&j->api->metrics, METRIC_request_queue_time, e->at - j->arrived, 1);
     if (e->what == TOLD_TEXT) told_text(j, p, e);
     if (e->what == TOLD_DONE) told_done(j, p, e);
-    if (e->what == TOLD_HIDDEN) {
-      p->hidden = NEW_ARRAY(j->arena, float, e->n);
-      p->nhidden = (int)e->n;
-      memcpy(p->hidden, e->row, e->n * sizeof *e->row);
-    }
+    if (e->what == TOLD_HIDDEN) told_hidden(j, p, e);
   }
   free(e);
 }
@@ -376,18 +398,17 @@ static void on_read(Mail *m) {
   mailbox_post(&j->api->loop, &j->mail);
 }
 
-/* To the reading thread with a body that is copied. */
-static void read_body(Job *j, const char *body, size_t n) {
+/* To the reading thread with a body of its own. */
+static void read_body(Job *j, char *body, size_t n) {
   Api *a = j->api;
-  if (a->reading >= a->o->max_queue) {
+  j->body = body;
+  j->nbody = n;
+  a->bodies += n;
+  if (a->reading >= a->o->max_queue || a->bodies > (size_t)a->o->bodies_bytes) {
     api_refuse(j, 429, NULL, NULL, "too many requests are waiting; please try again");
     fail(j);
     return;
   }
-  j->body = malloc(n + 1);
-  if (!j->body) abort();
-  memcpy(j->body, body, n);
-  j->nbody = n;
   j->with_reader = true;
   a->reading++;
   j->mail.open = on_read;
@@ -415,7 +436,7 @@ static Job *job_make(Api *a, const ApiCall *call, double now) {
 
 void job_new(Api *a, const ApiCall *call, Http *r, double now) {
   size_t n;
-  const char *body = http_body(r, &n);
+  char *body = http_take_body(r, &n);
   Job *j = job_make(a, call, now);
   *http_user(r) = j;
   j->http = r;
@@ -427,5 +448,8 @@ void job_offline(Api *a, const ApiCall *call, const char *body, size_t n, double
   Job *j = job_make(a, call, now);
   j->answered = answered;
   j->ctx = ctx;
-  read_body(j, body, n);
+  char *own = malloc(n + 1);
+  if (!own) abort();
+  memcpy(own, body, n);
+  read_body(j, own, n);
 }

@@ -193,6 +193,8 @@ static bool open_all(Server *s) {
   s->tick = add_event(s, -1, EV_PERSIST, on_tick);
   bool six = strchr(s->o.host, ':') != NULL;
   say(s, "listening on http://%s%s%s:%d", six ? "[" : "", s->o.host, six ? "]" : "", port);
+  if (http_most(s->router.http) < s->o.connections)
+    say(s, "warning: %d connections at most: the process may have no more files", http_most(s->router.http));
   if (!s->router.loopback && !s->router.nkeys)
     say(s, "warning: open to the network, and nobody is asked for a key (--api-key-file)");
   if (s->o.cors && strchr(s->o.cors, '*')) say(s, "warning: any page in a browser that reaches the server may call it");

@@ -165,6 +165,36 @@ Test(serve_http, what_is_too_long) {
   MUST(server_end(&s) == 0);
 }
 
+Test(serve_http, much_at_once) {
+  Text out = {0}, ask = {0};
+  static char body[1800];
+  int fd[3];
+  s.o.body_bytes = s.o.header_bytes = 2000;
+  s.o.bodies_bytes = 4000;
+  s.o.answer_bytes = 3000;
+  server_start(&s);
+  memset(body, 'a', sizeof body - 1);
+  post(&ask, "/tokenize", "", body);
+  for (int i = 0; i < 3; i++) { /* all but the last byte */
+    fd[i] = client_open(&s);
+    client_send(fd[i], ask.s, ask.n - 1);
+    nap(.1);
+  }
+  client_read(fd[2], 10, &out);
+  MUST(client_status(out.s) == 503, "%s", out.s);
+  for (int i = 0; i < 3; i++) close(fd[i]);
+  nap(.2); /* what was held is given back */
+  ask.n = 0;
+  post(&ask, "/v1/completions", "Connection: close\r\n",
+       "{\"model\":\"fake\",\"prompt\":\"a\",\"ignore_eos\":true,\"max_tokens\":100,\"logprobs\":20}");
+  out.n = 0;
+  client_ask(&s, ask.s, &out);
+  MUST(client_status(out.s) == 400 && strstr(out.s, "answer_too_long"), "%s", out.s);
+  text_free(&ask);
+  text_free(&out);
+  MUST(server_end(&s) == 0);
+}
+
 Test(serve_http, slow_clients) {
   Text out = {0};
   static const char body[] = "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{";
@@ -366,7 +396,7 @@ Test(serve_http, a_client_that_leaves) {
   for (int i = 0; i < 200 && fake_unfinished(&s.served) < 2; i++) nap(.01);
   MUST(fake_unfinished(&s.served) == 2);
   /* More than is read ahead: that it leaves is seen all the same. */
-  for (int i = 0; i < 40; i++)
+  for (int i = 0; i < 400; i++)
     client_send(whole, "GET / HTTP/1.1\r\nX: 0123456789 0123456789 0123456789\r\n\r\n\r\n", 55);
   nap(.1);
   double from = machine_seconds();
