@@ -211,7 +211,7 @@ static int tell_all(Batcher *b) {
 
 static void fail(Batcher *b, Report *why) {
   pthread_mutex_lock(&b->lock);
-  b->failed = true;
+  b->failed = b->stats.failed = true;
   b->why = *why;
   pthread_mutex_unlock(&b->lock);
   empty_mailbox(b);

@@ -543,6 +543,9 @@ Test(batch, a_model_that_fails) {
   cr_assert(eq(u64, batcher_submit(b, &a[0]->r, &full, &err), 0));
   cr_assert(not(full));
   cr_assert(strstr(err.text, "on fire") != NULL);
+  BatchStats stats;
+  batcher_stats(b, &stats);
+  cr_assert(stats.failed);
   report_free(&err);
   for (int i = 0; i < 4; i++) free(a[i]);
   batcher_free(b);

@@ -140,7 +140,7 @@ typedef struct Heard {
   } call[600]; /* what was told after each call */
   int ncalls;
   char finish[16];
-  int done, generated, cached, hidden;
+  int done, generated, cached, hidden, started;
 } Heard;
 
 typedef struct Asked {
@@ -163,7 +163,7 @@ static void call(Asked *a) {
 static void on_text(void *ctx, int choice, const char *text, size_t n, const CompleteToken *tokens, int ntokens) {
   Asked *a = ctx;
   Heard *h = &a->heard[choice];
-  FAKE_SO(!h->done && (n || ntokens));
+  FAKE_SO(h->started && !h->done && (n || ntokens));
   for (size_t i = 0; i < n;) { /* whole characters */
     uint32_t cp;
     int k = utf8_next((const unsigned char *)text + i, n - i, &cp);
@@ -204,7 +204,14 @@ static void on_done(void *ctx, int choice, const char *finish, int generated, in
   call(a);
 }
 
-static const CompleteSink sink = {on_text, on_hidden, on_done};
+static void on_started(void *ctx, int choice) {
+  Asked *a = ctx;
+  Heard *h = &a->heard[choice];
+  FAKE_SO(!h->started++ && !h->done);
+  call(a);
+}
+
+static const CompleteSink sink = {on_text, on_hidden, on_done, on_started};
 static const ServeLimits limits = {
     .vocab = 50, .hidden = 3, .ctx = 256, .pages = 64, .tokens = 128, .seqs = 8, .rows = 32};
 static const int32_t eos[1] = {49};
