@@ -97,8 +97,7 @@ static void converse(Opened *o, const Chat *h) {
   Report err = {0};
   if (terminal) fprintf(stderr, "%s. /reset begins anew, Ctrl-C stops an answer, Ctrl-D leaves.\n", o->served.name);
   interrupts_catch();
-  while (ask(&line, &cap, &n, terminal)) {
-    interrupts_clear();
+  for (; ask(&line, &cap, &n, terminal); interrupts_clear()) {
     if (!strcmp(line, "/reset")) {
       json_decref(messages);
       messages = beginning(h);

@@ -277,7 +277,9 @@ Test(pack, exact_and_back) {
   Report notes = {0};
   checkpoint(d);
   cr_assert(pack_it(m, in(&dir, "model.safetensors"), &r), "%s", err.text);
-  cr_assert(all(eq(i64, r.rounded, 0), eq(i64, r.dropped, 0), eq(str, r.dtype, "F32")));
+  cr_assert(eq(i64, r.rounded, 0));
+  cr_assert(eq(i64, r.dropped, 0));
+  cr_assert(eq(str, r.dtype, "F32"));
   Artifact *a = artifact_open(in(&dir, "a"), &err);
   cr_assert(a && artifact_check(a, NULL, &err), "%s", err.text);
   SafeFile *f = pack_open(a, &err);
@@ -343,10 +345,10 @@ Test(pack, rounded_and_told) {
 Test(pack, shards_of_halves) {
   Made *m = model(DTYPE_F32);
   static uint16_t embed[V * D], qk0[2 * D * D], qk1[2 * D * D], norm[D];
-  uint16_t *const all[] = {embed, qk0, qk1, norm};
+  uint16_t *const each[] = {embed, qk0, qk1, norm};
   const int n[] = {V * D, 2 * D * D, 2 * D * D, D};
   for (int t = 0; t < 4; t++)
-    for (int i = 0; i < n[t]; i++) all[t][i] = (uint16_t)draw(65536);
+    for (int i = 0; i < n[t]; i++) each[t][i] = (uint16_t)draw(65536);
   SafeItem one_[] = {{"embed.weight", 2, I64(V, D), "BF16"}, {"norm", 1, I64(D), "F16"}};
   SafeItem two[] = {{"h.0.qk", 2, I64(D, 2 * D), "F16"}, {"h.1.qk", 2, I64(D, 2 * D), "F16"}};
   const char *index = "{\n  \"metadata\": {\n    \"total_size\": %d\n  },\n  \"weight_map\": {\n"
@@ -363,7 +365,8 @@ Test(pack, shards_of_halves) {
   PackReport r;
   Report notes = {0};
   cr_assert(pack_it(m, in(&dir, "hf"), &r), "%s", err.text);
-  cr_assert(all(eq(str, r.dtype, "mixed"), eq(i64, r.rounded, 0)));
+  cr_assert(eq(str, r.dtype, "mixed"));
+  cr_assert(eq(i64, r.rounded, 0));
   Artifact *a = artifact_open(in(&dir, "a"), &err);
   cr_assert(pack_restore(&m->p, a, in(&dir, "back"), &notes, &err), "%s", err.text);
   static const char *const files[] = {"model.safetensors.index.json", "model-00001-of-00002.safetensors",
