@@ -157,7 +157,7 @@ static const char *file_name(const Pack *k, const SafeFile *f) {
 }
 
 static bool write_checkpoint(Pack *k, ArtifactWriter *w) {
-  json_t *tensors = json_object(), *files = json_object();
+  json_t *tensors = json_object(), *files = json_object(), *skipped = json_array();
   PackReport *out = k->out;
   for (int i = 0; i < k->map.n; i++) {
     const SafeFile *file = NULL;
@@ -171,9 +171,13 @@ static bool write_checkpoint(Pack *k, ArtifactWriter *w) {
     out->bytes_read += t->end - t->begin;
     if (!i || strcmp(out->dtype, t->dtype)) snprintf(out->dtype, sizeof(out->dtype), "%s", i ? "mixed" : t->dtype);
   }
-  for (int i = 0; i < k->source.n; i++)
-    json_object_set_new(files, file_name(k, k->source.file[i]), file_metadata(k->source.file[i]));
-  json_t *o = json_pack("{s:i, s:o, s:o}", "format", 1, "files", files, "tensors", tensors);
+  for (int i = 0; i < k->source.n; i++) {
+    const SafeFile *f = k->source.file[i];
+    json_object_set_new(files, file_name(k, f), file_metadata(f));
+    for (int t = 0; t < f->n; t++)
+      if (tensor_index(k, f->tensor[t].name) < 0) json_array_append_new(skipped, json_string(f->tensor[t].name));
+  }
+  json_t *o = json_pack("{s:i, s:o, s:o, s:o}", "format", 1, "files", files, "tensors", tensors, "skipped", skipped);
   char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
   json_decref(o);
   if (!text) return report_add(k->err, "out of memory");

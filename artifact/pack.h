@@ -7,7 +7,7 @@
  * a multiple of 64 bytes.
  *
  * The section checkpoint.json says what the checkpoint was: for each tensor its dtype, its file, how many of its elements were
- * rounded, how many were dropped because the model has no use for them; and each file's metadata. */
+ * rounded, how many were dropped because the model has no use for them; each file's metadata; and tensors that were skipped. */
 #ifndef ARTIFACT_PACK_H
 #define ARTIFACT_PACK_H
 #include "artifact/container.h"

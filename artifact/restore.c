@@ -176,6 +176,7 @@ static bool write_index(const Restore *r) {
 
 static bool restore(Restore *r, const SafeFile *weights, json_t *root) {
   const char *key;
+  size_t i;
   json_t *v;
   r->files = json_object_get(root, "files");
   r->tensors = json_object_get(root, "tensors");
@@ -183,6 +184,8 @@ static bool restore(Restore *r, const SafeFile *weights, json_t *root) {
       !fs_mkdirs(r->dir, r->err))
     return false;
   json_object_foreach((json_t *)r->files, key, v) if (!write_file(r, key, v)) return false;
+  json_array_foreach(json_object_get(root, "skipped"), i, v) if (json_is_string(v))
+      report_add(r->notes, "tensor '%s' is not in the artifact: the model does not read it", json_string_value(v));
   return json_object_size(r->files) < 2 || write_index(r);
 }
 

@@ -47,12 +47,13 @@ static void print_report(Compile *c, const char *path, const PackReport *w, doub
   text_free(&t);
 }
 
-static bool assemble_it(Compile *c, const Args *a, const char *path, const char *program, PackReport *weights) {
+static bool assemble_it(Compile *c, const Args *a, const char *path, const char *program, const char *from,
+                        PackReport *weights) {
   Report err = {0};
   AssembleSpec s = {.path = path,
                     .program = program,
                     .blob = (const unsigned char *)c->blob.s,
-                    .weights = artifact_weights(c->arena, args_get(a, "--weights")),
+                    .weights = artifact_weights(c->arena, from),
                     .tokenizer = args_get(a, "--tokenizer"),
                     .dtype = dtype_name[c->serve.dtype],
                     .threads = machine_cores()};
@@ -69,12 +70,16 @@ static bool assemble_it(Compile *c, const Args *a, const char *path, const char 
 bool artifact_build(Compile *c, const Args *a, const char *path, const char *cc, bool quiet, bool times) {
   double start = machine_seconds(), since;
   PackReport weights;
-  if (!args_get(a, "--weights"))
+  /* What can be told before the work of minutes is. */
+  Compile early = *c;
+  if (!compile_run(&early, STAGE_SOURCE)) return false;
+  const char *given = args_get(a, "--weights"), *from = given ? given : compile_weights(&early);
+  const char *needed[] = {from, args_get(a, "--tokenizer")};
+  if (!from)
     return diag_error(c->diags, (Span){0}, "--for infer needs --weights FILE|DIR: an artifact carries its weights");
-  for (int i = 0; i < 2; i++) { /* before the work of minutes */
-    const char *file = args_get(a, i ? "--tokenizer" : "--weights");
-    if (file && access(file, R_OK)) return diag_error(c->diags, (Span){0}, "cannot read %s: %s", file, strerror(errno));
-  }
+  for (int i = 0; i < LEN(needed); i++)
+    if (needed[i] && access(needed[i], R_OK))
+      return diag_error(c->diags, (Span){0}, "cannot read %s: %s", needed[i], strerror(errno));
   if (!target_resolve(c->arena, c->diags, c->target_name, &c->target)) return false;
   const char *library = place_inkserve(c->arena, c->diags, &c->target);
   if (!library || !compile_run(c, STAGE_OBJECT)) return false;
@@ -83,7 +88,7 @@ bool artifact_build(Compile *c, const Args *a, const char *path, const char *cc,
   since = machine_seconds();
   bool ok = link_program(c->arena, c->diags, &c->object, &c->target, cc && *cc ? cc : NULL, library, program);
   compile_phase(c, "link", &since);
-  ok = ok && assemble_it(c, a, path, program, &weights);
+  ok = ok && assemble_it(c, a, path, program, from, &weights);
   compile_phase(c, "assemble", &since);
   unlink(program);
   if (ok && !quiet) print_report(c, path, &weights, since - start, times);

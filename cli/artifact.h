@@ -6,7 +6,7 @@
 /* The options that go with --for infer, as rows of an option table. */
 #define ARTIFACT_OPTIONS                                                                                               \
   {"--weights", "FILE|DIR", false,                                                                                     \
-   "inference: safetensors file, Hugging Face folder, or run folder with checkpoints"},                                \
+   "inference: safetensors file, Hugging Face folder, or run folder (default: what an imported model names)"},         \
   {                                                                                                                    \
     "--tokenizer", "DIR|FILE", false, "inference: the tokenizer's files (default: those of the weights' folder)"       \
   }

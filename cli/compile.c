@@ -51,6 +51,13 @@ bool compile_options(Compile *c, const Args *a, const char *model_path) {
   return args_count(a, "--batch", 1000000, 0, &c->batch) && args_count(a, "--seq", 10000000, 0, &c->time);
 }
 
+/* It is absolute, or begins in the model file's folder. */
+const char *compile_weights(const Compile *c) {
+  const char *path = c->model->weights, *slash = strrchr(c->model_path, '/');
+  if (!path || *path == '/' || !slash) return path;
+  return arena_printf(c->arena, "%.*s%s", (int)(slash + 1 - c->model_path), c->model_path, path);
+}
+
 /* "tuned:  2 of 9 contraction kernels: contract.0, 4; 5 are best as they are" */
 static void tuned_report(const TuneUse *u, Text *out) {
   const char *before = ": contract.";

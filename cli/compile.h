@@ -32,6 +32,8 @@ bool compile_options(Compile *c, const Args *a, const char *model_path);
 /* build.c: the pipeline, then the link; prints the report unless quiet. cc: the C compiler that links, NULL: CC, or
  * the target's own. false: diagnostics are in c->diags. */
 bool build_program(Compile *c, const char *path, const char *cc, bool quiet, bool times);
+/* The checkpoint that an imported model's file names, as a path; NULL: it names none. The model is loaded. */
+const char *compile_weights(const Compile *c);
 /* What was built, for people: kernels, memory, and with `times` how long each phase took. */
 void compile_report(const Compile *c, int64_t threads, bool times, Text *out);
 #endif

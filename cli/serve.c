@@ -126,14 +126,36 @@ static bool make(const Args *a, const Made *m, const char *folder, const char *a
   return run_ink(words);
 }
 
+/* The checkpoint that an imported model's file names. */
+static const char *named_weights(const Args *a, const char *model) {
+  Compile c = {.arena = a->arena,
+               .diags = diags_new(a->arena),
+               .model_path = model,
+               .models = place_models(a->arena),
+               .target_name = "cpu:native",
+               .infer = true};
+  const char *set;
+  for (int i = 0; (set = args_at(a, "--set", i)); i++) PUSH(c.arena, c.sets, c.nsets, c.cap_sets, set);
+  bool ok = true;
+  for (int i = 0; i < c.nsets; i++) ok = ok && strchr(c.sets[i], '=');
+  if (!ok) cli_error("--set takes KEY=VALUE");
+  if (!ok || !compile_run(&c, STAGE_SOURCE)) {
+    cli_diags(c.diags);
+    return NULL;
+  }
+  const char *path = compile_weights(&c);
+  if (!path) cli_error("serve: a model file needs --weights FILE|DIR");
+  return path;
+}
+
 static bool sort_out(const Args *a, const char *path, Made *m) {
   const char *weights = args_get(a, "--weights");
   *m = (Made){.tokenizer = args_get(a, "--tokenizer")};
   if (!fs_is_dir(path)) {
     m->model = path;
-    m->weights = weights ? artifact_weights(a->arena, weights) : NULL;
-    if (!weights) cli_error("serve: a model file needs --weights FILE|DIR");
-    return weights != NULL;
+    if (!weights && !(weights = named_weights(a, path))) return false;
+    m->weights = artifact_weights(a->arena, weights);
+    return true;
   }
   m->weights = artifact_weights(a->arena, path);
   if (weights)

@@ -69,14 +69,11 @@ static int failed(Compile *c) {
   return EXIT_FAILED;
 }
 
-/* An imported model starts from its checkpoint, unless the user says what else to start from. The path is absolute, or begins
- * in the model file's folder. NULL: the model has none, or is not to start from it. */
+/* An imported model starts from its checkpoint, unless the user says what else to start from. NULL: it does not. */
 static const char *weights_of(const Compile *c, const Args *a) {
-  const char *path = c->model->weights, *slash = strrchr(c->model_path, '/');
   for (int i = 0; i < a->nrest; i++)
     if (!strncmp(a->rest[i], "--init", 6) || !strcmp(a->rest[i], "--resume")) return NULL;
-  if (!path || *path == '/' || !slash) return path;
-  return arena_printf(a->arena, "%.*s%s", (int)(slash + 1 - c->model_path), c->model_path, path);
+  return compile_weights(c);
 }
 
 static int run(Args *a) {

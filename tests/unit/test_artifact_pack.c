@@ -420,3 +420,23 @@ Test(pack, dropped_and_not_fitting) {
   report_free(&notes);
   free(m);
 }
+
+/* What the model file says may be there and is not read is no error, and is told when the checkpoint is asked for again. */
+Test(pack, skipped_tensors_are_told) {
+  Made *m = made_new();
+  made_param(m, "w", DTYPE_F32, 1, I64(4), 0, 0);
+  m->h.skip = made_text(m, "*.mask\nother");
+  float v[4] = {1, 2, 3, 4};
+  SafeItem item[] = {{"h.0.mask", 1, I64(2)}, {"w", 1, I64(4)}};
+  cr_assert(made_file(dir.path, "model.safetensors", item, (void *[]){v, v}, 2, &err));
+  PackReport r;
+  Report notes = {0};
+  cr_assert(pack_it(m, dir.path, &r), "%s", err.text);
+  Artifact *a = artifact_open(in(&dir, "a"), &err);
+  cr_assert(pack_restore(&m->p, a, in(&dir, "back"), &notes, &err), "%s", err.text);
+  cr_assert(eq(int, notes.lines, 1));
+  cr_assert(strstr(notes.text, "'h.0.mask' is not in the artifact") != NULL);
+  artifact_close(a);
+  report_free(&notes);
+  free(m);
+}
