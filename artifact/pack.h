@@ -36,7 +36,7 @@ bool pack_find(const Program *p, const SafeFile *weights, void **param, Report *
 /* Writes the checkpoint's files into a folder, which is made; files that are there are an error. notes: what is not as it was. */
 bool pack_restore(const Program *p, const Artifact *a, const char *dir, Report *notes, Report *err);
 
-/* ---- names.c: names of the tensors, by parameter; program_free_names frees them. */
+/* ---- names.c: names of the tensors, by parameter; pack_names_free frees them. */
 char **pack_names(const Program *p, Report *err);
 void pack_names_free(const Program *p, char **names);
 /* A parameter's piece; a parameter that has none is a tensor of its own name, element for element: *own is filled for it. */
