@@ -28,15 +28,17 @@ static bool measure(const Opened *o, Roofline *r, Report *err) {
 
 /* ---- the model */
 
-/* What a step reads of the weights, and the multiply-adds of a token with them: all that is packed for products. Tables that rows are
- * taken from are not counted; of experts all are, though a token uses some. */
-static void weights_of(const Program *p, double *bytes, double *flops) {
+/* What a step reads of the weights: all that is packed for products; and the multiply-adds of a prompt's token with them: all but
+ * those of logits, which only its last token has. Tables that rows are taken from do not count; of experts all do, though a token
+ * uses some. */
+static void weights_of(const Opened *o, double *bytes, double *flops) {
+  const Program *p = &o->program;
   *bytes = *flops = 0;
   for (int i = 0; i < p->nparams; i++) {
     const ProgramBuffer *b = &p->buffers[p->params[i].buffer];
     if (!b->panel) continue;
     *bytes += (double)b->bytes;
-    *flops += 2 * (double)buffer_elements(b);
+    if (b->dim[0] != o->model->limits.vocab) *flops += 2 * (double)buffer_elements(b);
   }
 }
 
@@ -101,7 +103,7 @@ static bool run_batch(Opened *o, const Bench *b, int batch, const Roofline *limi
   Figures best = {0};
   uint32_t random = 1;
   double bytes, flops, dram = limit->n ? limit->memory[limit->n - 1].rate : 0;
-  weights_of(&o->program, &bytes, &flops);
+  weights_of(o, &bytes, &flops);
   for (int i = 0; i < b->repeat; i++) {
     Figures f;
     if (!run_once(o, b, batch, &random, &f, err)) return false;
@@ -141,13 +143,14 @@ static bool bench(Opened *o, const Bench *b, const int *batch, int n, Report *er
   if (b->p + b->n > o->model->limits.ctx)
     return report_add(err, "-p %d and -n %d are more than the context of %d tokens", b->p, b->n, o->model->limits.ctx);
   if (!measure(o, &limit, err)) return false;
-  weights_of(&o->program, &bytes, &flops);
+  weights_of(o, &bytes, &flops);
   Text t = {0};
   roofline_text(&limit, &t);
   fprintf(stderr, "%s\n", t.s);
   text_free(&t);
   if (!b->json)
-    printf("%d tokens of prompt, %d generated; %d threads; products read %.3f GB of weights and do %.3f GFLOP a token\n"
+    printf("%d tokens of prompt, %d generated; %d threads; products read %.3f GB of weights and do %.3f GFLOP a token "
+           "of the prompt\n"
            "batch prefill tok/s of FMA decode tok/s of DRAM first token ms\n",
            b->p, b->n, limit.threads, 1e-9 * bytes, 1e-9 * flops);
   for (int i = 0; i < n; i++)
@@ -187,10 +190,12 @@ const CommandInfo command_bench = {
     .usage = "[-p N] [-n N] [--batch N,...] [options]",
     .summary = "tokens a second, beside the machine's limits",
     .doc = "Reads prompts of made-up tokens and generates, so many sequences at once: tokens/s of prefill and decode, "
-           "and the time to the\n"
-           "first token. Beside them the share of the machine's limits, measured in the same run: of its FMA rate in "
-           "prefill, for the\n"
-           "products with weights; of its memory's rate in decode, for reading those weights once a step.",
+           "and the time\n"
+           "to the first token. Beside them the share of the machine's limits, measured in the same run: in prefill of "
+           "its FMA\n"
+           "rate in f32, for the products with weights (those of bf16 may pass it); in decode of its memory's rate, "
+           "for reading\n"
+           "those weights once a step.",
     .opts = opts,
     .nopts = LEN(opts),
     .run = run,
