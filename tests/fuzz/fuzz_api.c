@@ -40,7 +40,7 @@ static void check_answer(const char *answer) {
     MUST(json_is_string(json_object_get(json_object_get(v, "error"), "message")), "%.2000s", answer);
     MUST(status < 500 || status == 501 || status == 505, "status %d: %.500s", status, answer);
     json_decref(v);
-  } else if (!strstr(answer, "text/event-stream")) {
+  } else if (!memmem(answer, (size_t)(body - answer), "text/event-stream", 17)) {
     check_json(body, answer);
   } else {
     for (; strncmp(body, "data: [DONE]\n\n", 14); body = strstr(body, "\n\n") + 2) {
