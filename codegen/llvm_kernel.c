@@ -168,33 +168,35 @@ static LLVMValueRef from_bits(Emit *e, LLVMValueRef x, int lanes) {
   return LLVMBuildBitCast(e->l->b, x, vec(e->l->f32, lanes), "");
 }
 
-/* Elements of bf16 in memory are upper halves. */
-static bool halves(const Emit *e, int buf) {
-  return e->k->bufs[buf].dt == DT_bf16;
-}
-static LLVMValueRef from_halves(Emit *e, LLVMValueRef x, int lanes) {
+/* Lanes as they lie in memory: those of bf16 are upper halves, those of i8 lowest bytes. */
+static LLVMValueRef from_memory(Emit *e, int buf, LLVMValueRef x, int lanes) {
   Llvm *l = e->l;
+  DType dt = e->k->bufs[buf].dt;
+  if (dt == DT_i8) return from_bits(e, LLVMBuildSExt(l->b, x, vec(l->i32, lanes), ""), lanes);
+  if (dt != DT_bf16) return x;
   x = LLVMBuildZExt(l->b, x, vec(l->i32, lanes), "");
   return from_bits(e, LLVMBuildShl(l->b, x, iconst(l, 16, lanes), ""), lanes);
 }
-static LLVMValueRef to_halves(Emit *e, LLVMValueRef x, int lanes) {
+static LLVMValueRef to_memory(Emit *e, int buf, LLVMValueRef x, int lanes) {
   Llvm *l = e->l;
+  DType dt = e->k->bufs[buf].dt;
+  if (dt == DT_i8) return LLVMBuildTrunc(l->b, to_bits(e, x, lanes), vec(l->i8, lanes), "");
+  if (dt != DT_bf16) return x;
   x = LLVMBuildLShr(l->b, to_bits(e, x, lanes), iconst(l, 16, lanes), "");
   return LLVMBuildTrunc(l->b, x, vec(l->i16, lanes), "");
 }
+static unsigned alignment(const Emit *e, int buf) {
+  return (unsigned)dtype_bytes[e->k->bufs[buf].dt];
+}
 
 static LLVMValueRef load_at(Emit *e, int buf, LLVMValueRef at, int lanes) {
-  Llvm *l = e->l;
-  bool half = halves(e, buf);
-  LLVMValueRef x = LLVMBuildLoad2(l->b, vec(half ? l->i16 : l->f32, lanes), address(e, buf, at), "");
-  LLVMSetAlignment(x, half ? 2 : 4);
-  return half ? from_halves(e, x, lanes) : x;
+  LLVMValueRef x = LLVMBuildLoad2(e->l->b, vec(element_type(e, buf), lanes), address(e, buf, at), "");
+  LLVMSetAlignment(x, alignment(e, buf));
+  return from_memory(e, buf, x, lanes);
 }
 
 static void store_at(Emit *e, int buf, LLVMValueRef at, LLVMValueRef x, int lanes) {
-  bool half = halves(e, buf);
-  if (half) x = to_halves(e, x, lanes);
-  LLVMSetAlignment(LLVMBuildStore(e->l->b, x, address(e, buf, at)), half ? 2 : 4);
+  LLVMSetAlignment(LLVMBuildStore(e->l->b, to_memory(e, buf, x, lanes), address(e, buf, at)), alignment(e, buf));
 }
 
 /* A store that does not stay in the caches, nor reads its line first. Such stores must be aligned, which a block of memory need
@@ -227,17 +229,15 @@ static void stream_at(Emit *e, int buf, LLVMValueRef at, LLVMValueRef x, int lan
 static LLVMValueRef masked(Emit *e, const KIns *i, bool store) {
   Llvm *l = e->l;
   int lanes = store ? e->k->ins[i->b - 1].lanes : i->lanes;
-  bool half = halves(e, i->buf);
-  LLVMTypeRef over[2] = {vec(half ? l->i16 : l->f32, lanes), l->ptr};
-  LLVMValueRef p = address(e, i->buf, e->v[i->a]), align = LLVMConstInt(l->i32, half ? 2 : 4, 0);
+  LLVMTypeRef over[2] = {vec(i->op == K_load_qn ? l->f32 : element_type(e, i->buf), lanes), l->ptr};
+  LLVMValueRef p = address(e, i->buf, e->v[i->a]), align = LLVMConstInt(l->i32, alignment(e, i->buf), 0);
   LLVMValueRef m = first_lanes(l, e->v[store ? i->c : i->b], lanes);
-  if (store) {
-    LLVMValueRef x = half ? to_halves(e, e->v[i->b], lanes) : e->v[i->b];
-    return intrinsic(l, "llvm.masked.store", over, 2, (LLVMValueRef[]){x, p, align, m}, 4);
-  }
+  if (store)
+    return intrinsic(l, "llvm.masked.store", over, 2,
+                     (LLVMValueRef[]){to_memory(e, i->buf, e->v[i->b], lanes), p, align, m}, 4);
   LLVMValueRef none = LLVMConstNull(over[0]);
   LLVMValueRef x = intrinsic(l, "llvm.masked.load", over, 2, (LLVMValueRef[]){p, align, m, none}, 4);
-  return half ? from_halves(e, x, lanes) : x;
+  return i->op == K_load_qn ? x : from_memory(e, i->buf, x, lanes);
 }
 
 /* Half of the last place that stays is added, less one where that place is even: ties go to even. */
@@ -304,6 +304,80 @@ static LLVMValueRef dot_pairs(Emit *e, LLVMValueRef a, LLVMValueRef b, LLVMValue
   return sum;
 }
 
+/* ---- bytes: integers, so that every way to the sum of four products is the same */
+
+static LLVMValueRef part(Emit *e, LLVMValueRef x, int from, int lanes) {
+  LLVMValueRef mask[KIR_LANES];
+  for (int i = 0; i < lanes; i++) mask[i] = LLVMConstInt(e->l->i32, (uint64_t)(from + i), 0);
+  return LLVMBuildShuffleVector(e->l->b, x, x, LLVMConstVector(mask, (unsigned)lanes), "");
+}
+
+static LLVMValueRef both(Emit *e, LLVMValueRef x, LLVMValueRef y, int lanes) {
+  LLVMValueRef mask[KIR_LANES];
+  for (int i = 0; i < 2 * lanes; i++) mask[i] = LLVMConstInt(e->l->i32, (uint64_t)i, 0);
+  return LLVMBuildShuffleVector(e->l->b, x, y, LLVMConstVector(mask, (unsigned)(2 * lanes)), "");
+}
+
+/* Lanes that one vpmaddwd of the target takes. */
+static int widest(const Target *t) {
+  return strstr(t->require, "avx512bw") ? 16 : strstr(t->require, "avx2") ? 8 : 4;
+}
+
+/* Even and odd bytes as halves, which pmaddwd multiplies and adds up in i32: exact, where pmaddubsw saturates. */
+static LLVMValueRef dot_halves(Emit *e, LLVMValueRef a, LLVMValueRef b, LLVMValueRef sum, int lanes) {
+  static const char *const names[] = {"llvm.x86.sse2.pmadd.wd", "llvm.x86.avx2.pmadd.wd",
+                                      "llvm.x86.avx512.pmaddw.d.512"};
+  Llvm *l = e->l;
+  LLVMTypeRef ht = vec(l->i16, 2 * lanes);
+  LLVMValueRef all[KIR_LANES], eight;
+  for (int i = 0; i < 2 * lanes; i++) all[i] = LLVMConstInt(l->i16, 8, 0);
+  eight = LLVMConstVector(all, (unsigned)(2 * lanes));
+  for (int i = 0; i < 2 * lanes; i++) all[i] = LLVMConstInt(l->i16, 255, 0);
+  a = LLVMBuildBitCast(l->b, a, ht, ""), b = LLVMBuildBitCast(l->b, b, ht, "");
+  for (int odd = 0; odd < 2; odd++) {
+    LLVMValueRef x = odd ? LLVMBuildLShr(l->b, a, eight, "")
+                         : LLVMBuildAnd(l->b, a, LLVMConstVector(all, (unsigned)(2 * lanes)), "");
+    LLVMValueRef y = LLVMBuildAShr(l->b, odd ? b : LLVMBuildShl(l->b, b, eight, ""), eight, "");
+    sum = LLVMBuildAdd(l->b, sum, intrinsic(l, names[lanes / 8], NULL, 0, (LLVMValueRef[]){x, y}, 2), "");
+  }
+  return sum;
+}
+
+/* a, b, sum: of i32. */
+static LLVMValueRef dot_quads(Emit *e, LLVMValueRef a, LLVMValueRef b, LLVMValueRef sum, int lanes) {
+  static const char *const names[] = {"llvm.x86.avx512.vpdpbusd.128", "llvm.x86.avx512.vpdpbusd.256",
+                                      "llvm.x86.avx512.vpdpbusd.512"};
+  Llvm *l = e->l;
+  bool x86 = !strcmp(l->target->arch, "x86_64"), vnni = l->target->dpbusd > 0;
+  int most = vnni ? l->target->dpbusd : widest(l->target);
+  if (x86 && lanes > most) {
+    LLVMValueRef half[2];
+    for (int i = 0; i < 2; i++) {
+      int from = i * lanes / 2;
+      half[i] = dot_quads(e, part(e, a, from, lanes / 2), part(e, b, from, lanes / 2), part(e, sum, from, lanes / 2),
+                          lanes / 2);
+    }
+    return both(e, half[0], half[1], lanes / 2);
+  }
+  if (x86 && lanes >= 4)
+    return vnni ? intrinsic(l, names[lanes / 8], NULL, 0, (LLVMValueRef[]){sum, a, b}, 3)
+                : dot_halves(e, a, b, sum, lanes);
+  for (int i = 0; i < 4; i++) {
+    LLVMValueRef up = iconst(l, (uint32_t)(24 - 8 * i), lanes), down = iconst(l, 24, lanes);
+    LLVMValueRef x = LLVMBuildLShr(l->b, LLVMBuildShl(l->b, a, up, ""), down, "");
+    LLVMValueRef y = LLVMBuildAShr(l->b, LLVMBuildShl(l->b, b, up, ""), down, "");
+    sum = LLVMBuildAdd(l->b, sum, LLVMBuildMul(l->b, x, y, ""), "");
+  }
+  return sum;
+}
+
+static LLVMValueRef join(Emit *e, LLVMValueRef low, LLVMValueRef high, int64_t bits, int lanes) {
+  Llvm *l = e->l;
+  low = LLVMBuildAnd(l->b, to_bits(e, low, lanes), iconst(l, (1u << bits) - 1, lanes), "");
+  high = LLVMBuildShl(l->b, to_bits(e, high, lanes), iconst(l, (uint32_t)bits, lanes), "");
+  return from_bits(e, LLVMBuildOr(l->b, low, high, ""), lanes);
+}
+
 static void emit_ins(Emit *e, uint32_t n) {
   Llvm *l = e->l;
   const KIns *i = &e->k->ins[n];
@@ -340,7 +414,12 @@ static void emit_ins(Emit *e, uint32_t n) {
   case K_result: r = e->results[i->a + (uint32_t)i->imm]; break;
   case K_end: close_loop(e); return;
   case K_load: r = load_at(e, i->buf, A, lanes); break;
-  case K_load_n: r = masked(e, i, false); break;
+  case K_load_n:
+  case K_load_qn: r = masked(e, i, false); break;
+  case K_load_q:
+    r = LLVMBuildLoad2(b, ft, address(e, i->buf, A), "");
+    LLVMSetAlignment(r, 1);
+    break;
   case K_load_s:
     r = LLVMGetPoison(ft);
     for (int j = 0; j < lanes; j++) {
@@ -440,6 +519,12 @@ static void emit_ins(Emit *e, uint32_t n) {
   case K_tobf16: r = nearest_half(e, A, lanes); break;
   case K_pair: r = pair(e, A, B, lanes); break;
   case K_dpbf16: r = dot_pairs(e, A, B, C, lanes); break;
+  case K_join: r = join(e, A, B, i->imm, lanes); break;
+  case K_flip: r = from_bits(e, LLVMBuildXor(b, to_bits(e, A, lanes), iconst(l, 0x80808080u, lanes), ""), lanes); break;
+  case K_dpbusd:
+    r = from_bits(e, dot_quads(e, to_bits(e, A, lanes), to_bits(e, B, lanes), to_bits(e, C, lanes), lanes), lanes);
+    break;
+  case K_sub32: r = from_bits(e, LLVMBuildSub(b, to_bits(e, A, lanes), to_bits(e, B, lanes), ""), lanes); break;
   case K_tofloat: r = LLVMBuildSIToFP(b, to_bits(e, A, lanes), ft, ""); break;
   case K_toint: {
     LLVMValueRef x = intrinsic(l, "llvm.rint", &ft, 1, &A, 1);

@@ -33,7 +33,7 @@ static void collect_symbols(const Graph *g, Kernel *k) {
 static bool suits(const Graph *g, Diags *d, Span at) {
   for (int v = 1; v < g->nvals; v++) {
     DType dt = val_type(g, (Val)v).dt;
-    if (dt != DT_f32 && dt != DT_bf16 && dt != DT_i32)
+    if (dt != DT_f32 && dt != DT_bf16 && dt != DT_i32 && dt != DT_i8)
       return diag_error(d, at, "region @%s: kernels of this target have no %s yet", g->name, dtype_name[dt]);
   }
   if (g->noutputs > MAX_OUTPUTS)
@@ -60,7 +60,8 @@ bool lower_region(const Graph *region, const Target *t, KModule *into, Lowered *
   char name[32];
   for (int i = 0; i < region->ninputs; i++) {
     snprintf(name, sizeof name, "x%d", i);
-    Type in = val_type(region, region->inputs[i].val); /* packed pairs of bf16 stand in the place of an f32 */
+    Type in =
+        val_type(region, region->inputs[i].val); /* packed pairs of bf16 and quads of i8 stand in the place of an f32 */
     lo.in_buf[region->inputs[i].val] = k_buf(k, name, in.panel ? DT_f32 : in.dt, KBUF_IN);
   }
   for (int i = 0; i < region->noutputs; i++) {

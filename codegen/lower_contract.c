@@ -19,7 +19,10 @@
  * are added in order: C is then folded into a second block T after every 4096. Edges: rows past the end are not stored;
  * columns are masked.
  *
- * Operands of bf16 are packed by pairs of k, side by side in the place of one f32: a step of the tile is two k.
+ * Operands of bf16 are packed by pairs of k, side by side in the place of one f32: a step of the tile is two k. Those of i8 by
+ * quads, sums are i32, which no order changes: a single chain. The instruction wants one operand unsigned: the tile takes B's
+ * bytes + 128, and each run of k starts with what that adds to a row taken off, 128 times the sum of the row of A over the run,
+ * which is made of the packed A. A's quads are filled up with 0, so that B's may hold anything there.
  *
  * Where B is a packed weight (ir/type.h: panels) its panels are read where they lie, and where M is known at run time only, there
  * is a nest for each of several M, with tiles as high as those rows want: a decode has one row, a prompt hundreds. */
@@ -55,9 +58,11 @@ typedef struct Contract {
   int mr, nv, lanes, nr, mc, nc, mb, kc;
   int columns;    /* the run of N that is walked along the lanes; -1: none, a tile has one column */
   bool one_run;   /* all of K is one run of KC: C is a single tile */
-  int pair;       /* k in a step: 2 for operands of bf16, else 1 */
-  bool odd;       /* the last pair may have one k alone */
+  DType dt;       /* of the operands */
+  int group;      /* k in a step: 2 for operands of bf16, 4 of i8, else 1 */
+  bool odd;       /* the last step may have less */
   int A, B, C, T; /* scratch; B the weight's buffer where it is packed */
+  int S;          /* scratch: of i8, by row of the block of A: what is to be taken off */
   bool packed;    /* B is, as panels of nr columns */
 } Contract;
 
@@ -150,8 +155,7 @@ typedef struct Pack {
 
 /* Steps from k0 to k. */
 static KV steps_to(const Contract *w, KV k0, KV k) {
-  KV n = k_sub(w->k, k, k0);
-  return w->pair == 1 ? n : k_i2(w->k, K_idiv, k_add(w->k, n, k_ic(w->k, 1)), k_ic(w->k, 2));
+  return panels(w->k, k_sub(w->k, k, k0), w->group);
 }
 
 static void pack_at(Pack *p, KV x, KV kk) {
@@ -172,14 +176,25 @@ static KV value_at(Pack *p, KV x, KV kk, int lanes, KV count) {
   return cursor_value(c, p->o->v);
 }
 
-/* What a step takes from lanes along x: the operand at kk, with the one at the next k where they go in pairs. */
+/* v[i] of the k of a step, one behind the other, in the place of one f32. */
+static KV joined_step(const Contract *w, const KV *v) {
+  Kernel *k = w->k;
+  if (w->group == 1) return v[0];
+  if (w->group == 2) return k_f(k, K_pair, v[0], v[1], 0);
+  return k_join(k, k_join(k, v[0], v[1], 8), k_join(k, v[2], v[3], 8), 16);
+}
+
+/* What a step takes from lanes along x: the operand at kk, with those at the next k where they go together. */
 static KV step_at(Pack *p, KV x, KV kk, int lanes, KV count) {
   Kernel *k = p->w->k;
-  KV v = value_at(p, x, kk, lanes, count), next, last = k_sub(k, p->k1, k_ic(k, 1));
-  if (p->w->pair == 1) return v;
-  next = value_at(p, x, p->w->odd ? k_min(k, k_add(k, kk, k_ic(k, 1)), last) : k_add(k, kk, k_ic(k, 1)), lanes, count);
-  if (p->w->odd) next = k_keep_n(k, next, k_mul(k, k_sub(k, last, kk), k_ic(k, lanes)), 0);
-  return k_f(k, K_pair, v, next, 0);
+  KV v[4], last = k_sub(k, p->k1, k_ic(k, 1));
+  for (int i = 0; i < p->w->group; i++) {
+    bool fill = p->w->odd && i;
+    KV at = k_add(k, kk, k_ic(k, i));
+    v[i] = value_at(p, x, fill ? k_min(k, at, last) : at, lanes, count);
+    if (fill) v[i] = k_keep_n(k, v[i], k_mul(k, k_sub(k, k_add(k, last, k_ic(k, 1)), at), k_ic(k, lanes)), 0);
+  }
+  return joined_step(p->w, v);
 }
 
 static int group_of(const Operand *o, const char *letters, int n, char first) {
@@ -211,7 +226,7 @@ static void pack_along_x(Pack *p) {
   for (int masked = 0; masked < 2; masked++) {
     KV panel = k_for(k, masked ? whole : zero, masked ? panels(k, n, r) : whole, 1);
     KV x = k_add(k, p->x0, k_mul(k, panel, k_ic(k, r))), base = k_mul(k, panel, size),
-       kk = k_for(k, kb, ke, p->w->pair);
+       kk = k_for(k, kb, ke, p->w->group);
     KV at = k_add(k, base, k_mul(k, steps_to(p->w, p->k0, kk), k_ic(k, r)));
     for (int j = 0; j < r; j += lanes) {
       KV xj = k_add(k, x, k_ic(k, j));
@@ -224,53 +239,75 @@ static void pack_along_x(Pack *p) {
   k_end(k);
 }
 
+/* The vector along k of a row: values, or, of i8 that lie in memory as they are, quads. count: of them, 0: all. */
+static KV row_at(Pack *p, KV x, KV kk, KV count, bool quads) {
+  Kernel *k = p->w->k;
+  int lanes = p->w->lanes;
+  if (quads) {
+    pack_at(p, x, kk);
+    return k_load_q(k, p->w->lo->in_buf[p->o->v], cursor_address(&p->o->c, p->o->v), count, lanes);
+  }
+  KV v = value_at(p, x, kk, lanes, count);
+  return count && p->w->odd && p->w->group > 1 ? k_keep_n(k, v, count, 0) : v;
+}
+
+/* The last step of a panel, element by element. */
+static void pack_last(Pack *p, KV panel, KV x) {
+  Kernel *k = p->w->k;
+  KV kk =
+      k_add(k, p->k0, k_mul(k, k_i2(k, K_idiv, k_sub(k, p->k1, p->k0), k_ic(k, p->w->group)), k_ic(k, p->w->group)));
+  k_if(k, k_i2(k, K_ilt, kk, p->k1));
+  KV at = k_add(k, panel, k_mul(k, steps_to(p->w, p->k0, kk), k_ic(k, p->r)));
+  KV j = k_for(k, k_ic(k, 0), k_ic(k, p->r), 1);
+  k_store(k, p->buf, k_add(k, at, j), step_at(p, k_min(k, k_add(k, x, j), k_sub(k, p->x1, k_ic(k, 1))), kk, 1, 0));
+  k_end(k);
+  k_end(k);
+}
+
 /* Vectors along k: lanes rows at a time, transposed. Whole vectors are stored even where a panel is narrower; they spill into
  * what is stored next: the next k, the panel that is packed next, or the slack behind the last. */
 static void pack_along_k(Pack *p, KV panel, KV x) {
   Kernel *k = p->w->k;
-  int lanes = p->w->lanes, pair = p->w->pair;
-  KV whole = k_add(k, p->k0, k_mul(k, k_i2(k, K_idiv, k_sub(k, p->k1, p->k0), k_ic(k, lanes)), k_ic(k, lanes)));
+  bool quads = p->w->dt == DT_i8 && !val_node(p->w->lo->g, p->o->v);
+  int lanes = p->w->lanes, unit = quads ? p->w->group : 1, group = quads ? 1 : p->w->group, depth = lanes * unit;
+  KV whole = k_add(k, p->k0, k_mul(k, k_i2(k, K_idiv, k_sub(k, p->k1, p->k0), k_ic(k, depth)), k_ic(k, depth)));
   KV end = k_sub(k, p->x1, k_ic(k, 1));
   int64_t a;
-  bool exact = k_const(k, k_sub(k, p->k1, p->k0), &a) && a % lanes == 0;
+  bool exact = k_const(k, k_sub(k, p->k1, p->k0), &a) && a % depth == 0;
   for (int tail = 0; tail < (exact ? 1 : 2); tail++) {
     KV kk, count = 0;
     if (tail) {
-      count = k_sub(k, p->k1, whole);
+      count = k_i2(k, K_idiv, k_sub(k, p->k1, whole), k_ic(k, unit));
       k_if(k, k_i2(k, K_ilt, k_ic(k, 0), count));
       kk = whole;
     } else {
-      kk = k_for(k, p->k0, whole, lanes);
+      kk = k_for(k, p->k0, whole, depth);
     }
     KV at = k_add(k, panel, k_mul(k, steps_to(p->w, p->k0, kk), k_ic(k, p->r)));
     KV v[TILE_VECTORS][KIR_LANES];
     int groups = (p->r + lanes - 1) / lanes, done = 0;
     for (int q = 0; q < groups; q++) {
-      for (int i = 0; i < lanes; i++) {
-        if (q * lanes + i >= p->r) {
-          v[q][i] = v[q][0];
-          continue;
-        }
-        v[q][i] = value_at(p, k_min(k, k_add(k, x, k_ic(k, q * lanes + i)), end), kk, lanes, count);
-        if (tail && p->w->odd && pair > 1) v[q][i] = k_keep_n(k, v[q][i], count, 0);
-      }
+      for (int i = 0; i < lanes; i++)
+        v[q][i] = q * lanes + i >= p->r
+                      ? v[q][0]
+                      : row_at(p, k_min(k, k_add(k, x, k_ic(k, q * lanes + i)), end), kk, count, quads);
       tile_transpose(k, v[q], lanes);
       if (q + 1 < groups && p->r % lanes) continue; /* stores that spill come in order of their places */
-      for (int i = 0; i < lanes; i += pair)
-        for (int s = done; s <= q; s++) {
-          KV step = pair > 1 ? k_f(k, K_pair, v[s][i], v[s][i + 1], 0) : v[s][i];
-          k_store(k, p->buf, k_add(k, at, k_ic(k, i / pair * p->r + s * lanes)), step);
-        }
+      for (int i = 0; i < lanes; i += group)
+        for (int s = done; s <= q; s++)
+          k_store(k, p->buf, k_add(k, at, k_ic(k, i / group * p->r + s * lanes)),
+                  quads ? v[s][i] : joined_step(p->w, &v[s][i]));
       done = q + 1;
     }
     k_end(k);
   }
+  if (quads && p->w->odd) pack_last(p, panel, x);
 }
 
 /* Any layout: element by element. */
 static void pack_scalar(Pack *p, KV panel, KV x) {
   Kernel *k = p->w->k;
-  KV loop = k_for(k, p->k0, p->k1, p->w->pair), end = k_sub(k, p->x1, k_ic(k, 1));
+  KV loop = k_for(k, p->k0, p->k1, p->w->group), end = k_sub(k, p->x1, k_ic(k, 1));
   KV at = k_add(k, panel, k_mul(k, steps_to(p->w, p->k0, loop), k_ic(k, p->r)));
   KV j = k_for(k, k_ic(k, 0), k_ic(k, p->r), 1);
   k_store(k, p->buf, k_add(k, at, j), step_at(p, k_min(k, k_add(k, x, j), end), loop, 1, 0));
@@ -305,27 +342,51 @@ static void pack(Pack *p) {
   k_end(k);
 }
 
+/* By row of the block of A, panel by panel: 128 times its sum over the run of k. */
+static void sum_rows(Contract *w, KV rows, KV depth) {
+  Kernel *k = w->k;
+  KV panel = k_for(k, k_ic(k, 0), panels(k, rows, w->mr), 1), mr = k_ic(k, w->mr);
+  KV offset = k_f(k, K_flip, k_fc(k, 0, w->lanes), 0, 0);
+  for (int i = 0; i < w->mr; i += w->lanes) { /* what a vector has beyond the panel is written over by the next */
+    KV a = k_add(k, k_mul(k, panel, k_mul(k, depth, mr)), k_ic(k, i)), zero = k_fc(k, 0, w->lanes);
+    KV step = k_for(k, k_ic(k, 0), depth, 1), sum = k_iter(k, zero);
+    KV at = k_add(k, a, k_mul(k, step, mr));
+    sum = k_f(k, K_dpbusd, offset, k_load(k, w->A, at, w->lanes), sum);
+    k_yield(k, &sum, 1);
+    k_end(k);
+    k_store(k, w->S, k_add(k, k_mul(k, panel, mr), k_ic(k, i)), k_result(k, step, 0));
+  }
+  k_end(k);
+}
+
 /* ---- the tile */
 
 typedef struct Block {
   KV m0, m1, n0, n1, mp, np;   /* ranges; panels of M and N */
   KV k0, k1, chain, chain_end; /* the run of k at work, in its chain */
   KV first_k, last_of_chain;   /* does the run begin, end the chain? 1 or 0; constants where one run is all */
+  KV sums;                     /* of i8: index in S of the tile's first row */
   KV m, n, cell;               /* the tile: its first row and column; element index in C and T */
 } Block;
 
 static void advance_tile(Contract *w, Block *b, KV ap, KV bp) {
   Kernel *k = w->k;
-  int unroll = w->pair > 1 && !w->lo->t->dpbf16 ? 1 : 4; /* a pair without the instruction is long enough */
+  const Target *target = w->lo->t;
+  bool plain = (w->dt == DT_bf16 && !target->dpbf16) || (w->dt == DT_i8 && !target->dpbusd);
+  int unroll = plain ? 1 : 4; /* a step without its instruction is long enough */
   KV acc[TILE_MAX];
-  for (int i = 0; i < w->mr * w->nv; i++)
+  for (int i = 0; i < w->mr * w->nv; i++) {
     acc[i] = w->one_run && w->node->op == OP_contract
                  ? k_fc(k, 0, w->lanes)
                  : k_load(k, w->C, k_add(k, b->cell, k_ic(k, i * w->lanes)), w->lanes);
+    if (w->dt != DT_i8) continue;
+    KV off = k_load(k, w->S, k_add(k, b->sums, k_ic(k, i / w->nv)), 1);
+    acc[i] = k_f(k, K_sub32, acc[i], k_splat(k, off, w->lanes), 0);
+  }
   Tile t = {w->mr, w->nv, w->lanes, w->A, w->B, {0}, k_ic(k, w->mr), bp, k_ic(k, w->nr), 0};
   if (w->packed)
     t.b = k_add(k, k_mul(k, b->n, steps_to(w, k_ic(k, 0), w->kk)), k_mul(k, steps_to(w, k_ic(k, 0), b->k0), t.b_step));
-  t.pairs = w->pair > 1;
+  t.dt = w->dt;
   for (int i = 0; i < w->mr; i++) t.a[i] = k_add(k, ap, k_ic(k, i));
   tile_chain(k, &t, k_ic(k, 0), steps_to(w, b->k0, b->k1), unroll, acc);
   for (int i = 0; i < w->mr * w->nv; i++) k_store(k, w->C, k_add(k, b->cell, k_ic(k, i * w->lanes)), acc[i]);
@@ -374,7 +435,7 @@ static void walk_tile(Contract *w, Block *b, bool init) {
     cursor_begin(c, lanes, masked ? k_sub(k, b->n1, n) : 0);
     if (init) {
       KV from = cursor_value(c, w->node->args[2]); /* a chain of pairs takes subnormals for zeros */
-      if (w->pair > 1) from = lower_math(k, "abs(a) < 1.17549435e-38 ? a * 0. : a", &from, lanes);
+      if (w->dt == DT_bf16) from = lower_math(k, "abs(a) < 1.17549435e-38 ? a * 0. : a", &from, lanes);
       k_store(k, buf, at, from);
     } else {
       cursor_rows(c);
@@ -441,10 +502,12 @@ static void advance(Contract *w, Block *b) {
   KV m = k_for(k, b->m0, b->m1, w->mc), mend = k_min(k, k_add(k, m, k_ic(k, w->mc)), b->m1);
   Pack pa = {w, &w->a, w->rule.a, w->rule.na, false, m, mend, b->k0, b->k1, w->A, w->mr};
   pack(&pa);
+  if (w->dt == DT_i8) sum_rows(w, k_sub(k, mend, m), depth);
   KV first = k_i2(k, K_idiv, k_sub(k, m, b->m0), k_ic(k, w->mr));
   KV jb = k_for(k, k_ic(k, 0), b->np, 1);
   KV ia = k_for(k, k_ic(k, 0), panels(k, k_sub(k, mend, m), w->mr), 1);
-  b->m = k_add(k, m, k_mul(k, ia, k_ic(k, w->mr)));
+  b->sums = k_mul(k, ia, k_ic(k, w->mr));
+  b->m = k_add(k, m, b->sums);
   b->n = k_add(k, b->n0, k_mul(k, jb, k_ic(k, w->nr)));
   b->cell =
       w->one_run ? k_ic(k, 0) : k_mul(k, k_add(k, k_mul(k, jb, b->mp), k_add(k, first, ia)), k_ic(k, w->mr * w->nr));
@@ -459,7 +522,7 @@ static void advance(Contract *w, Block *b) {
 
 static void block(Contract *w, Block *b) {
   Kernel *k = w->k;
-  bool single = w->T < 0; /* the bound of K is one chain */
+  bool single = w->T < 0; /* the bound of K is one chain, or the order is free */
   b->chain = single ? k_ic(k, 0) : k_for(k, k_ic(k, 0), w->kk, CHAIN);
   b->chain_end = single ? w->kk : k_min(k, k_add(k, b->chain, k_ic(k, CHAIN)), w->kk);
   b->k0 = w->one_run ? b->chain : k_for(k, b->chain, b->chain_end, w->kc);
@@ -485,8 +548,8 @@ static int64_t round_up(int64_t n, int64_t to) {
 static void schedule(Contract *w, const Schedule *s, int64_t bk) {
   w->lanes = w->lo->t->lanes;
   w->nv = s->nv, w->mr = s->mr, w->nr = s->nv * w->lanes;
-  w->kc = s->kc * w->pair, w->mc = s->mc, w->mb = s->mb, w->nc = s->nc;
-  w->one_run = bk <= w->kc && bk <= CHAIN;
+  w->kc = s->kc * w->group, w->mc = s->mc, w->mb = s->mb, w->nc = s->nc;
+  w->one_run = bk <= w->kc && (bk <= CHAIN || w->dt == DT_i8);
 }
 
 /* The loops around the blocks, cut as `s` says. */
@@ -570,11 +633,12 @@ bool lower_contract(Lower *lo) {
   int64_t bm = bound(&w.M, 0, w.M.n), bn = w.columns < 0 ? 1 : bound(&w.N, w.columns, w.columns + 1),
           bk = bound(&w.K, 0, w.K.n);
   Type tb = val_type(lo->g, vb);
-  w.pair = tb.dt == DT_bf16 ? 2 : 1;
+  w.dt = tb.dt;
+  w.group = tb.dt == DT_bf16 ? 2 : tb.dt == DT_i8 ? 4 : 1;
   w.packed = tb.panel > 0;
   Schedule cut[LEN(few_rows) + 1];
-  int64_t rows[LEN(few_rows) + 1], a_most = 0, b_most = 0, c_most = 0, all;
-  int n = schedules(&w, &(ContractShape){bm, bn, (bk + w.pair - 1) / w.pair, tb.panel / lo->t->lanes}, cut, rows);
+  int64_t rows[LEN(few_rows) + 1], a_most = 0, b_most = 0, c_most = 0, s_most = 0, all;
+  int n = schedules(&w, &(ContractShape){bm, bn, (bk + w.group - 1) / w.group, tb.panel / lo->t->lanes}, cut, rows);
   if (!n) return false;
   if (w.packed && w.N.n != 1) return false;
   for (int i = 0; i < n; i++) {
@@ -583,16 +647,18 @@ bool lower_contract(Lower *lo) {
     int64_t b = (int64_t)w.nc * cut[i].kc + (int64_t)w.lanes * w.nr;
     if (!w.one_run) c = round_up(w.mb, w.mr) * w.nc;
     a_most = a > a_most ? a : a_most, b_most = b > b_most ? b : b_most, c_most = c > c_most ? c : c_most;
+    s_most = w.mc > s_most ? w.mc : s_most;
   }
   w.A = k_scratch(k, "A", DT_f32, a_most);
   w.B = w.packed ? lo->in_buf[vb] : k_scratch(k, "B", DT_f32, b_most);
   w.C = k_scratch(k, "C", DT_f32, c_most);
-  if (bk > CHAIN) w.T = k_scratch(k, "T", DT_f32, c_most);
+  if (w.dt == DT_i8) w.S = k_scratch(k, "S", DT_f32, s_most + w.lanes);
+  if (bk > CHAIN && w.dt != DT_i8) w.T = k_scratch(k, "T", DT_f32, c_most);
 
   w.m = k_ic(k, 1), w.kk = k_ic(k, 1);
   for (int i = 0; i < w.M.n; i++) w.m = k_mul(k, w.m, run_extent(k, &w.M, i));
   for (int i = 0; i < w.K.n; i++) w.kk = k_mul(k, w.kk, run_extent(k, &w.K, i));
-  w.odd = !(k_const(k, w.kk, &all) && all % 2 == 0);
+  w.odd = !(k_const(k, w.kk, &all) && all % w.group == 0);
   w.n = w.columns < 0 ? k_ic(k, 1) : run_extent(k, &w.N, w.columns);
   for (int i = 0; i < n; i++) {
     if (n > 1) k_if(k, k_i2(k, K_ilt, k_ic(k, i ? rows[i - 1] : 0), w.m));

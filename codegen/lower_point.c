@@ -257,9 +257,11 @@ static KV emit(Cursor *c, Val v, bool full) {
   case OP_cast: {
     DType from = val_type(g, n->args[0]).dt, to = val_type(g, v).dt;
     KV x = wide(c, n->args[0], full);
-    if (from == to) return x;
-    if (to == DT_i32) return k_f(k, K_toint, x, 0, 0); /* i32 go by their bits */
-    return lower_rounded(c->lo, v, from == DT_i32 ? k_f(k, K_tofloat, x, 0, 0) : x);
+    bool whole = from == DT_i32 || from == DT_i8; /* integers go by the bits of i32 */
+    if (from == to || (from == DT_i8 && to == DT_i32)) return x;
+    if (whole) x = k_f(k, K_tofloat, x, 0, 0);
+    if (to == DT_i8) x = lower_math(k, "a < -128. ? -128. : a > 127. ? 127. : a", &x, lanes);
+    return to == DT_i32 || to == DT_i8 ? k_f(k, K_toint, x, 0, 0) : lower_rounded(c->lo, v, x);
   }
   case OP_stop:
   case OP_transpose:

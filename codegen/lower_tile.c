@@ -15,11 +15,13 @@ static void steps(Kernel *k, const Tile *t, KV step, KV *acc) {
     KV off = k_ic(k, j * t->lanes), at = k_add(k, bo, off);
     b[j] =
         t->b_count ? k_load_n(k, t->b_buf, at, k_sub(k, t->b_count, off), t->lanes) : k_load(k, t->b_buf, at, t->lanes);
+    if (t->dt == DT_i8) b[j] = k_f(k, K_flip, b[j], 0, 0);
   }
   for (int i = 0; i < t->rows; i++) {
     KV a = k_splat(k, k_load(k, t->a_buf, k_add(k, t->a[i], ao), 1), t->lanes);
     for (int j = 0; j < t->nv; j++)
-      acc[i * t->nv + j] = k_f(k, t->pairs ? K_dpbf16 : K_fma, a, b[j], acc[i * t->nv + j]);
+      acc[i * t->nv + j] = t->dt == DT_i8 ? k_f(k, K_dpbusd, b[j], a, acc[i * t->nv + j])
+                                          : k_f(k, t->dt == DT_bf16 ? K_dpbf16 : K_fma, a, b[j], acc[i * t->nv + j]);
   }
 }
 

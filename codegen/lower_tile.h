@@ -1,4 +1,4 @@
-/* A register tile: rows x nv vectors of accumulators, advanced by one fma (or dpbf16) chain each. The core of contractions and attention. */
+/* A register tile: rows x nv vectors of accumulators, advanced by one fma (dpbf16, dpbusd) chain each. The core of contractions and attention. */
 #ifndef INK_CODEGEN_LOWER_TILE_H
 #define INK_CODEGEN_LOWER_TILE_H
 #include "codegen/lower.h"
@@ -13,7 +13,7 @@ typedef struct Tile {
   KV b;            /* element index of the first vector; vectors of one k lie side by side */
   KV b_step;
   KV b_count; /* valid lanes from the first vector on, 0: all */
-  bool pairs; /* of bf16: a step is two k */
+  DType dt;   /* of bf16 a step is two k; of i8 four, those of a unsigned in the place of b: see steps() */
 } Tile;
 
 /* acc[row * nv + j] = fma(a[row][k], b[k][j], acc[row * nv + j]) for k in [lo, hi) in order. */

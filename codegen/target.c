@@ -184,6 +184,9 @@ bool target_resolve(Arena *a, Diags *d, const char *name, Target *out) {
   out->require = strcmp(machine, "native") ? level->require : own_require(a, level, out->features);
   out->dpbf16 = has(out->features, "+avx512bf16") && has(out->features, "+avx512vl");
   if (out->dpbf16) out->require = arena_printf(a, "%s,avx512bf16", out->require);
+  bool wide = has(out->features, "+avx512vnni") && has(out->features, "+avx512vl");
+  out->dpbusd = wide ? 16 : has(out->features, "+avxvnni") ? 8 : 0;
+  if (out->dpbusd) out->require = arena_printf(a, "%s,%s", out->require, wide ? "avx512vnni" : "avxvnni");
   out->lanes = level->lanes;
   out->registers = level->registers;
   out->chunk = CHUNK_BYTES;

@@ -55,33 +55,35 @@ void tensor_write(const Tensor *t, void *memory) {
       int64_t at = place(t->type, i);
       if (t->type.dt == DT_bf16)
         ((uint16_t *)memory)[at] = (uint16_t)(u >> 16);
+      else if (t->type.dt == DT_i8)
+        ((uint8_t *)memory)[at] = (uint8_t)u;
       else
         ((uint32_t *)memory)[at] = u;
     }
     return;
   }
-  if (t->type.dt != DT_bf16) {
-    memcpy(memory, t->data, (size_t)n * 4);
-    return;
-  }
-  const uint32_t *u = t->data; /* upper halves */
-  for (int64_t i = 0; i < n; i++) ((uint16_t *)memory)[i] = (uint16_t)(u[i] >> 16);
+  const uint32_t *u = t->data;
+  if (t->type.dt == DT_bf16) /* upper halves */
+    for (int64_t i = 0; i < n; i++) ((uint16_t *)memory)[i] = (uint16_t)(u[i] >> 16);
+  else if (t->type.dt == DT_i8)
+    for (int64_t i = 0; i < n; i++) ((uint8_t *)memory)[i] = (uint8_t)u[i];
+  else
+    memcpy(memory, u, (size_t)n * 4);
 }
 
 void tensor_read(Tensor *t, const void *memory) {
   int64_t n = type_elements(t->type);
-  for (int64_t i = 0; i < n && t->type.panel; i++) {
-    int64_t at = place(t->type, i);
-    ((uint32_t *)t->data)[i] =
-        t->type.dt == DT_bf16 ? (uint32_t)((const uint16_t *)memory)[at] << 16 : ((const uint32_t *)memory)[at];
-  }
-  if (t->type.panel) return;
-  if (t->type.dt != DT_bf16) {
-    memcpy(t->data, memory, (size_t)n * 4);
+  uint32_t *u = t->data;
+  if (!t->type.panel && dtype_bytes[t->type.dt] == 4) {
+    memcpy(u, memory, (size_t)n * 4);
     return;
   }
-  uint32_t *u = t->data;
-  for (int64_t i = 0; i < n; i++) u[i] = (uint32_t)((const uint16_t *)memory)[i] << 16;
+  for (int64_t i = 0; i < n; i++) {
+    int64_t at = place(t->type, i);
+    u[i] = t->type.dt == DT_bf16 ? (uint32_t)((const uint16_t *)memory)[at] << 16
+           : t->type.dt == DT_i8 ? (uint32_t)((const int8_t *)memory)[at]
+                                 : ((const uint32_t *)memory)[at];
+  }
 }
 
 /* To the nearest bf16, ties to even; the float it stands for. */

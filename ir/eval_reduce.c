@@ -102,6 +102,14 @@ static void unpack(void *out, const void *from, size_t size, const Letters *p, c
   }
 }
 
+/* c[m][n] of i8 a[m][k] and b[k][n], in i32: exact in any order, for no sum overflows (ir/infer_ops.c). */
+static void product_i(const int32_t *a, const int32_t *b, int32_t *c, int64_t nm, int64_t nn, int64_t nk) {
+  memset(c, 0, sizeof *c * (size_t)(nm * nn));
+  for (int64_t m = 0; m < nm; m++, c += nn)
+    for (int64_t k = 0; k < nk; k++)
+      for (int64_t n = 0; n < nn; n++) c[n] += a[m * nk + k] * b[k * nn + n];
+}
+
 static bool contract(Eval *e, bool from) {
   Rule r;
   const char *err;
@@ -116,7 +124,8 @@ static bool contract(Eval *e, bool from) {
 
   bool exact = e->mode == EVAL_EXACT, pair = exact && e->arg[0].type.dt == DT_bf16;
   int64_t wide = exact ? 64 : 32, padded = (cols.size + wide - 1) / wide * wide;
-  size_t size = exact ? sizeof(float) : sizeof(double);
+  bool bytes = e->arg[0].type.dt == DT_i8;
+  size_t size = tensor_size(e->arg[0].type.dt, e->mode);
   char *a = malloc((size_t)(rows.size * sum.size) * size + 1), *b = malloc((size_t)(sum.size * cols.size) * size + 1);
   char *panel = malloc((size_t)(sum.size * padded) * size + 1), *c = malloc((size_t)(rows.size * cols.size) * size + 1);
   bool ok = (a && b && panel && c) || eval_fail(e, "out of memory");
@@ -132,7 +141,9 @@ static bool contract(Eval *e, bool from) {
     for (int64_t x = 0; pair && x < sum.size * cols.size; x++) ((float *)b)[x] = without_subnormals(((float *)b)[x]);
     for (int64_t x = 0; pair && from && x < rows.size * cols.size; x++)
       ((float *)c)[x] = without_subnormals(((float *)c)[x]);
-    if (exact) {
+    if (bytes) {
+      product_i((int32_t *)a, (int32_t *)b, (int32_t *)c, rows.size, cols.size, sum.size);
+    } else if (exact) {
       panels_f((float *)b, sum.size, cols.size, (float *)panel);
       product_f((float *)a, (float *)panel, (float *)c, rows.size, cols.size, sum.size, from, pair ? pairs : chain_f);
     } else {

@@ -196,21 +196,35 @@ bool infer_rowmax(Infer *f) {
   return one(f, r);
 }
 
-/* Products of bf16 are added up, and given, in f32. Extents of equal letters are equal; placement may differ only where the result says what becomes of it: a letter
+/* Products of two i8 that an i32 holds in any case: 131071 * 128 * 128 < 2^31. */
+enum { MOST_PRODUCTS_I8 = 131071 };
+
+static int64_t products(const Infer *f, const Rule *r, int64_t most) {
+  int64_t n = 1;
+  for (int i = 0; i < r->na; i++)
+    if (rule_summed(r, r->a[i])) n = n > most ? n : n * f->t[0].dim[i].n;
+  return n;
+}
+
+/* Products of bf16 are added up, and given, in f32; those of i8 in i32. Extents of equal letters are equal; placement may differ only where the result says what becomes of it: a letter
  * that one operand has replicated is sliced, a split letter that is summed leaves a pending sum. */
 static bool infer_rule(Infer *f, Rule *r, Type *out) {
   const char *err, *text = infer_attr(f, "rule")->str;
   const Graph *g = f->g;
   const Type *a = &f->t[0], *b = &f->t[1];
   if (!rule_parse(text, r, &err)) return infer_fail(f, "rule '%s': %s", text, err);
-  if (!need_float(f, 0) || !need_dtype(f, 1, a->dt)) return false;
+  if ((a->dt != DT_i8 && !need_float(f, 0)) || !need_dtype(f, 1, a->dt)) return false;
   for (int i = 0; i < 2; i++) {
     int n = i ? r->nb : r->na;
     if (n != f->t[i].rank)
       return infer_fail(f, "rule '%s' has %d letter%s for the %s operand, which has %s", text, n, n == 1 ? "" : "s",
                         nth(i), shape_text(g, f->t[i]));
   }
-  *out = (Type){.dt = a->dt == DT_bf16 ? DT_f32 : a->dt, .rank = r->no, .partial = a->partial | b->partial};
+  *out = (Type){.dt = a->dt == DT_bf16 ? DT_f32
+                      : a->dt == DT_i8 ? DT_i32
+                                       : a->dt,
+                .rank = r->no,
+                .partial = a->partial | b->partial};
   if (a->partial & b->partial) return infer_fail(f, "a sum over a mesh axis is still due in both operands");
   for (int i = 0; i < r->na; i++) {
     int k = rule_find(r->b, r->nb, r->a[i]);
@@ -237,6 +251,8 @@ static bool infer_rule(Infer *f, Rule *r, Type *out) {
     if (!d.name && kb >= 0) d.name = b->dim[kb].name;
     out->dim[i] = d;
   }
+  if (a->dt == DT_i8 && products(f, r, MOST_PRODUCTS_I8) > MOST_PRODUCTS_I8)
+    return infer_fail(f, "more than %d products of i8 for one result may overflow its i32", MOST_PRODUCTS_I8);
   return true;
 }
 
@@ -252,10 +268,8 @@ bool infer_contract_from(Infer *f) {
   if (!infer_rule(f, &r, &t)) return false;
   if (!type_eq(f->t[2], t))
     return infer_fail(f, "the third operand is %s, the product %s", type_text(f->g, f->t[2]), type_text(f->g, t));
-  int64_t chain = 1;
-  for (int i = 0; i < r.na; i++)
-    if (rule_summed(&r, r.a[i])) chain = chain > CHAIN ? chain : chain * f->t[0].dim[i].n;
-  if (chain > CHAIN) return infer_fail(f, "more than %d products a chain", CHAIN);
+  if (f->t[0].dt == DT_i8) return infer_fail(f, "there is none of i8: a sum that goes on may overflow its i32");
+  if (products(f, &r, CHAIN) > CHAIN) return infer_fail(f, "more than %d products a chain", CHAIN);
   return one(f, t);
 }
 

@@ -148,6 +148,10 @@ KV k_load_s(Kernel *k, int buf, KV at, KV stride, int lanes) {
   return put(k, (KIns){.op = K_load_s, .lanes = (uint8_t)lanes, .buf = (uint16_t)buf, .a = at, .b = stride});
 }
 
+KV k_load_q(Kernel *k, int buf, KV at, KV n, int lanes) {
+  return put(k, (KIns){.op = n ? K_load_qn : K_load_q, .lanes = (uint8_t)lanes, .buf = (uint16_t)buf, .a = at, .b = n});
+}
+
 KV k_load_i(Kernel *k, int buf, KV at) {
   return put(k, (KIns){.op = K_load_i, .lanes = 1, .index = true, .buf = (uint16_t)buf, .a = at});
 }
@@ -203,6 +207,10 @@ KV k_keep_n(Kernel *k, KV v, KV n, double other) {
   int64_t c;
   if (k_const(k, n, &c) && c >= k_lanes(k, v)) return v;
   return put(k, (KIns){.op = K_keep_n, .lanes = k->ins[v - 1].lanes, .a = v, .b = n, .num = other});
+}
+
+KV k_join(Kernel *k, KV low, KV high, int bits) {
+  return put(k, (KIns){.op = K_join, .lanes = k->ins[low - 1].lanes, .a = low, .b = high, .imm = bits});
 }
 
 KV k_hot(Kernel *k, KV target, KV column, int lanes) {

@@ -103,6 +103,7 @@ void k_if(Kernel *k, KV cond);
 KV k_load(Kernel *k, int buf, KV at, int lanes);
 KV k_load_n(Kernel *k, int buf, KV at, KV n, int lanes);
 KV k_load_s(Kernel *k, int buf, KV at, KV stride, int lanes);
+KV k_load_q(Kernel *k, int buf, KV at, KV n, int lanes); /* n: of quads, 0: all */
 KV k_load_i(Kernel *k, int buf, KV at);
 void k_store(Kernel *k, int buf, KV at, KV v);
 void k_store_n(Kernel *k, int buf, KV at, KV v, KV n);
@@ -113,6 +114,7 @@ KV k_splat(Kernel *k, KV v, int lanes);
 KV k_extract(Kernel *k, KV v, int lane);
 KV k_shuffle(Kernel *k, KV a, KV b, const uint8_t *mask, int lanes);
 KV k_keep_n(Kernel *k, KV v, KV n, double other);
+KV k_join(Kernel *k, KV low, KV high, int bits);
 KV k_hot(Kernel *k, KV target, KV column, int lanes);
 KV k_word(Kernel *k, KV index, KV stride, int upper, int lanes);
 KV k_nonneg(Kernel *k, KV index);

@@ -2,7 +2,8 @@
  *   1. an operand is a value defined before, in a scope that is still open (a loop's values end with it, but for results)
  *   2. operands are indices or floats as the row in kir.def says; float operands have the result's lanes
  *   3. iter operations stand right behind their `for`; a loop that has any ends in a yield of as many values of their types
- *   4. every for and if is closed; steps are positive; lanes at most KIR_LANES; shuffle masks and buffers in range */
+ *   4. every for and if is closed; steps are positive; lanes at most KIR_LANES; shuffle masks and buffers in range
+ *   5. quads are loaded from buffers of i8, 8 or 16 bits joined */
 #include "ir/kir.h"
 #include <string.h>
 
@@ -55,10 +56,13 @@ static bool check_ins(Check *c, int n) {
       return false;
     }
   }
-  bool masked = i->op == K_load_n || i->op == K_store_n;
-  if (masked && (i->op == K_load_n ? i->lanes : c->k->ins[i->b - 1].lanes) < 2)
+  bool masked = i->op == K_load_n || i->op == K_load_qn || i->op == K_store_n;
+  if (masked && (i->op == K_store_n ? c->k->ins[i->b - 1].lanes : i->lanes) < 2)
     return fail(c, n, "a scalar can not be masked");
   if (i->lanes > KIR_LANES) return fail(c, n, "too many lanes");
+  bool quads = i->op == K_load_q || i->op == K_load_qn;
+  if (quads && c->k->bufs[i->buf].dt != DT_i8) return fail(c, n, "quads are of i8");
+  if (i->op == K_join && i->imm != 8 && i->imm != 16) return fail(c, n, "8 or 16 bits are joined");
   if (i->op == K_for && i->imm < 1) return fail(c, n, "the step is not positive");
   if (i->op == K_iter && (n == 0 || (c->k->ins[n - 1].op != K_iter && c->k->ins[n - 1].op != K_for)))
     return fail(c, n, "not right behind its loop");

@@ -11,6 +11,7 @@ typedef struct Target {
   int lanes;                           /* f32 lanes of a vector register */
   int registers;                       /* vector registers */
   bool dpbf16;                         /* has vdpbf16ps, for vectors of that many lanes */
+  int dpbusd;                          /* has vpdpbusd for vectors of up to so many lanes; 0: it has none */
   int64_t l1, l2, l3;                  /* bytes a core may count on */
   int64_t chunk;                       /* bytes: larger row-wise values are made in parts of that; 0: none are */
   int64_t memory;                      /* bytes that may be alive at once between calls; 0: any number */

@@ -73,9 +73,9 @@ static int64_t columns(Type t) {
   return n ? type_elements(t) / n : 0;
 }
 
-/* k of bf16 lie in pairs, side by side. */
-static int64_t pair(Type t) {
-  return t.dt == DT_bf16 ? 2 : 1;
+/* k that lie side by side: bf16 in pairs, i8 in quads. */
+static int64_t group(Type t) {
+  return t.dt == DT_bf16 ? 2 : t.dt == DT_i8 ? 4 : 1;
 }
 
 static int64_t round_up(int64_t n, int64_t to) {
@@ -83,11 +83,11 @@ static int64_t round_up(int64_t n, int64_t to) {
 }
 
 int64_t type_panel_at(Type t, int64_t n, int64_t k) {
-  int64_t p = pair(t), depth = round_up(columns(t), p);
+  int64_t p = group(t), depth = round_up(columns(t), p);
   return (n / t.panel * depth + k / p * p) * t.panel + n % t.panel * p + k % p;
 }
 
 int64_t type_bytes(Type t) {
   if (!t.panel) return type_elements(t) * dtype_bytes[t.dt];
-  return round_up(type_rows(t), t.panel) * round_up(columns(t), pair(t)) * dtype_bytes[t.dt];
+  return round_up(type_rows(t), t.panel) * round_up(columns(t), group(t)) * dtype_bytes[t.dt];
 }

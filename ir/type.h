@@ -4,7 +4,8 @@
  *        f32[N<=4096 by %off, 64]           segmented: N rows divided by the offsets in %off (i32[S+1])
  *        bf16[1024, 4096 @tp] partial(dp)   sharded over mesh axis tp on the second dim; a pending sum over dp
  *        f32[12, 64, 768] panels(2, 32)     a weight as contractions read it: a matrix of N = 12 * 64 rows by K = 768, in memory
- *                                           [ceil(N / 32)][K][32] (of bf16 [ceil(N / 32)][ceil(K / 2)][32][2]), 0 past N and K
+ *                                           [ceil(N / 32)][K][32] (of bf16 [ceil(N / 32)][ceil(K / 2)][32][2], of i8 [ceil(N / 32)][ceil(K / 4)][32][4]), 0 past N
+ *                                           and K
  *
  * A name on a constant extent is for people and for sharding; it takes no part in type equality. */
 #ifndef INK_IR_TYPE_H

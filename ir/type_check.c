@@ -3,7 +3,7 @@
  *      MAX_ELEMENTS
  *   2. a symbolic extent has a name
  *   3. offsets of a segmented extent are a value of the graph, i32 of rank 1, defined before
- *   4. packed are f32 and bf16 of constant extents, with dims on both sides of the split
+ *   4. packed are f32, bf16 and i8 of constant extents, with dims on both sides of the split
  *   5. a dim is split over, and a sum is due over, axes of the module's mesh; an axis occurs at most once in a type */
 #include "ir/infer.h"
 
@@ -34,7 +34,7 @@ bool type_check(const Graph *g, Type t, Val before, Span at, const char *what) {
   if (t.panel) {
     bool fixed = t.panel > 0 && t.panel <= 256 && t.split > 0 && t.split < t.rank;
     for (int i = 0; i < t.rank; i++) fixed = fixed && !t.dim[i].sym && !t.dim[i].seg && !t.dim[i].axis;
-    if (!fixed || (t.dt != DT_f32 && t.dt != DT_bf16))
+    if (!fixed || (t.dt != DT_f32 && t.dt != DT_bf16 && t.dt != DT_i8))
       return diag_error(d, at, "%s: panels(%d, %d) of %s", what, t.split, t.panel, shape_text(g, t));
   } else if (t.split) {
     return diag_error(d, at, "%s: a split without panels", what);

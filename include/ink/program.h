@@ -11,7 +11,7 @@
  * buffers lie with whoever runs it: weights in a file that is mapped, pages of the cache, as many as it has room for.
  *
  * Packed parameters: the first `split` axes are N, the others K, and memory is [ceil(N / panel)][K][panel] of f32, or
- * [ceil(N / panel)][ceil(K / 2)][panel][2] of bf16: the panels that contractions read. What lies past N or K is 0; `bytes` counts it.
+ * [ceil(N / panel)][ceil(K / 2)][panel][2] of bf16, or [ceil(N / panel)][ceil(K / 4)][panel][4] of i8: the panels that contractions read. What lies past N or K is 0; `bytes` counts it.
  *
  * A list is a straight run of steps. The lists of a training program:
  *     micro    forward and backward of one micro-batch; adds to the grad.* states and to loss_sum

@@ -93,6 +93,13 @@ static float value(uint64_t *seed, const char *region) {
 
 void kernels_fill(const Graph *g, int input, Tensor *t, uint64_t *seed) {
   int64_t n = type_elements(t->type);
+  if (t->type.dt == DT_i8) {
+    for (int64_t i = 0; i < n; i++) {
+      uint64_t r = next(seed);
+      ((int32_t *)t->data)[i] = (r & 7) == 0 ? (r & 8 ? -128 : 127) : (int8_t)(r >> 8);
+    }
+    return;
+  }
   if (t->type.dt != DT_i32) {
     bool sum = !strncmp(g->name, "small.", 6) && t->type.dt == DT_f32;
     for (int64_t i = 0; i < n; i++) tensor_set(t, EVAL_EXACT, i, ldexp((double)value(seed, g->name), sum ? -62 : 0));
