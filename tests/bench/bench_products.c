@@ -3,14 +3,16 @@
  *   bench_products [--quick] [--best] [--dtype DTYPE] [--only PATTERN] [--threads LIST] [--target TARGET]
  *     --quick          few shapes, few turns
  *     --best           the best spell of each side instead of medians of ratios: for a machine with others on it
- *     --dtype DTYPE    of the operands: f32, or bf16: the same numbers rounded; results are f32
+ *     --dtype DTYPE    of the operands: f32, or bf16: the same numbers rounded; results are f32. Or i8, any bytes: results are i32,
+ *                      and there is the forward product alone, its weights packed as in a program that serves
  *     --only PATTERN   rows whose name FORM.MxNxK has it somewhere: 'forward.1x', 'dw', '256x*x768'
  *     --threads LIST   "1,2": as many as there are cores, one and all, unless said
  *     --target TARGET  of our kernels: cpu:native
  *
  * A row: x is [M, K], w [N, K]. Ours is the kernel that a program would have, on its pool. Every turn runs all sides once, and
  * the probes; what is printed is the median of the turns: our GFLOP/s, its share of what multiply-adds in registers reached in
- * the same turn ("fma"; in bf16 what dot products of pairs reached, "bf16", where machine and target have them), or, where
+ * the same turn ("fma"; in bf16 and i8 what dot products of pairs and quads reached, "bf16", "int8", where machine and target have
+ * them), or, where
  * reading w from memory takes longer than computing, the share of what a plain read reached ("read"); for each library its
  * GFLOP/s and how many times as fast we are.
  * Up to M = 64 every call meets other weights, which come from memory, as in a model; above, the same.
@@ -64,8 +66,10 @@ typedef struct Row {
   Product p;
   int mnk[3];
   double flops, bytes;
-  void *a, *b[MAX_COPIES]; /* b, c by copy: each its own of the large one, all with the same numbers */
-  float *cs[MAX_COPIES], *c_peer;
+  void *a, *b[MAX_COPIES];  /* b, c by copy: each its own of the large one, all with the same numbers */
+  void *packed[MAX_COPIES]; /* of i8: b as ours has it */
+  Type weights;
+  void *cs[MAX_COPIES], *c_peer;
   int copies;
   bool cold;
 } Row;
@@ -89,15 +93,22 @@ static void row_name(const Form *f, const int mnk[3], char name[64]) {
   snprintf(name, 64, "%s.%dx%dx%d", f->name, mnk[0], mnk[1], mnk[2]);
 }
 
+/* The second operand's type in ours: of i8 packed by two vectors of columns. */
+static Type weights_type(DType dt, const Product *p, const Target *t) {
+  Type w = type_make(dt, 2, p->b_turned ? (int64_t[]){p->n, p->k} : (int64_t[]){p->k, p->n});
+  if (dt == DT_i8) w.split = 1, w.panel = 2 * t->lanes;
+  return w;
+}
+
 /* The operand of N x K elements is the large one: w, or dw. The others are shared by all copies. */
-static Row row_new(const Form *f, DType dt, const int mnk[3], int64_t l3) {
+static Row row_new(const Form *f, DType dt, const int mnk[3], const Target *t) {
   Row r = {.p = {mnk[f->m], mnk[f->n], mnk[f->k], f->a_turned, f->b_turned, f->m == 0, dt},
            .mnk = {mnk[0], mnk[1], mnk[2]}};
   const Product *p = &r.p;
   row_name(f, mnk, r.name);
   int64_t na = (int64_t)p->m * p->k, nb = (int64_t)p->k * p->n, nc = (int64_t)p->m * p->n;
   bool writes_large = f->m == 1;
-  int64_t large = (int64_t)mnk[1] * mnk[2] * dtype_bytes[writes_large ? DT_f32 : dt], copies = 1 + 2 * l3 / large;
+  int64_t large = (int64_t)mnk[1] * mnk[2] * dtype_bytes[writes_large ? DT_f32 : dt], copies = 1 + 2 * t->l3 / large;
   r.cold = mnk[0] <= COLD_M;
   r.copies = !r.cold ? 1 : copies > MAX_COPIES ? MAX_COPIES : (int)copies;
   r.flops = 2.0 * p->m * p->n * p->k;
@@ -108,6 +119,13 @@ static Row row_new(const Form *f, DType dt, const int mnk[3], int64_t l3) {
     r.cs[i] = i && !writes_large ? r.cs[0] : numbers_new(DT_f32, nc, 3);
   }
   r.c_peer = numbers_new(DT_f32, nc, 4);
+  r.weights = weights_type(dt, p, t);
+  for (int i = 0; i < r.copies && dt == DT_i8; i++) {
+    r.packed[i] = numbers_new(DT_i8, type_bytes(r.weights), 0);
+    memset(r.packed[i], 0, (size_t)type_bytes(r.weights));
+    for (int64_t x = 0; x < nb; x++)
+      ((int8_t *)r.packed[i])[type_panel_at(r.weights, x / p->k, x % p->k)] = ((int8_t *)r.b[i])[x];
+  }
   return r;
 }
 
@@ -118,16 +136,19 @@ static void row_free(Row *r) {
     if (!i || r->b[i] != r->b[0]) numbers_free(r->b[i], p->dtype, nb);
     if (!i || r->cs[i] != r->cs[0]) numbers_free(r->cs[i], DT_f32, nc);
   }
+  for (int i = 0; i < r->copies; i++) numbers_free(r->packed[i], DT_i8, type_bytes(r->weights));
   numbers_free(r->a, p->dtype, na);
   numbers_free(r->c_peer, DT_f32, nc);
 }
 
 /* But for what rounding may do to f32 sums of so many products. The same for bf16: products of two are exact in f32, so that only
- * the order of the sums differs. Sums or results held in bf16 are off by several times as much. */
+ * the order of the sums differs. Sums or results held in bf16 are off by several times as much. Sums of i8 are exact. */
 static bool alike(const Row *r) {
+  const float *ours = r->cs[0], *theirs = r->c_peer;
+  if (r->p.dtype == DT_i8) return !memcmp(ours, theirs, sizeof *ours * (size_t)r->p.m * (size_t)r->p.n);
   double most = 1e-4 * sqrt(r->p.k);
   for (int64_t i = 0; i < (int64_t)r->p.m * r->p.n; i++)
-    if (!(fabs((double)r->cs[0][i] - (double)r->c_peer[i]) <= most)) return false;
+    if (!(fabs((double)ours[i] - (double)theirs[i]) <= most)) return false;
   return true;
 }
 
@@ -137,6 +158,7 @@ static void share_text(const Row *r, Probe peak, double flops, double bytes, cha
   snprintf(text, 24, "%3.0f%% %s", 100 * (read > compute ? read : compute),
            read > compute       ? "read"
            : peak == PROBE_BF16 ? "bf16"
+           : peak == PROBE_INT8 ? "int8"
                                 : "fma");
 }
 
@@ -236,7 +258,8 @@ static bool measure(const Options *o, const Row *r, const KernelSet *set, Meter 
   Contest c = {.o = o, .row = r, .list = list, .threads = o->threads[list], .nsides = 1};
   void *bufs[MAX_COPIES][32] = {{0}}, *scratch[MAX_THREADS];
   int64_t nscratch = set->lowered[0].scratch / 4 + 16;
-  for (int i = 0; i < r->copies; i++) bufs[i][0] = r->a, bufs[i][1] = r->b[i], bufs[i][2] = r->cs[i];
+  for (int i = 0; i < r->copies; i++)
+    bufs[i][0] = r->a, bufs[i][1] = r->packed[i] ? r->packed[i] : r->b[i], bufs[i][2] = r->cs[i];
   for (int i = 0; i < c.threads; i++) scratch[i] = numbers_new(DT_f32, nscratch, 5);
   KernelCalls ours = {set->fn[0], bufs, r->copies, 0, scratch, c.threads > 1 ? meter_pool(m) : NULL};
   c.side[0] = (Side){"ours", kernel_spell, &ours};
@@ -249,18 +272,21 @@ static bool measure(const Options *o, const Row *r, const KernelSet *set, Meter 
   return ok;
 }
 
-static bool run_row(const Options *o, const Form *f, const int mnk[3], Meter **meters, Library *lib, int *rows) {
+static bool run_row(const Options *o, const Form *f, const int mnk[3], Meter **meters, Library *lib, Arena *arena,
+                    const Target *t, int *rows) {
   char name[64], pattern[256];
   row_name(f, mnk, name);
   snprintf(pattern, sizeof pattern, "*%s*", o->only);
   if (fnmatch(pattern, name, 0)) return true;
   int m = mnk[f->m], n = mnk[f->n], k = mnk[f->k];
   Text text = {0}, why = {0};
+  Type weights = weights_type(o->dtype, &(Product){.n = n, .k = k, .b_turned = f->b_turned}, t);
+  const char *packed = weights.panel ? arena_printf(arena, " panels(1, %d)", weights.panel) : "";
   text_add(&text,
-           "module \"bench\"\nregion contract @product(%%a: %s[%d, %d] data, %%b: %s[%d, %d] data) {\n"
-           "  %%1 = contract %%a, %%b {rule=\"%s\"} : f32[%d, %d]\n  return y=%%1\n}\n",
+           "module \"bench\"\nregion contract @product(%%a: %s[%d, %d] data, %%b: %s[%d, %d]%s data) {\n"
+           "  %%1 = contract %%a, %%b {rule=\"%s\"} : %s[%d, %d]\n  return y=%%1\n}\n",
            dtype_name[o->dtype], f->a_turned ? k : m, f->a_turned ? m : k, dtype_name[o->dtype], f->b_turned ? n : k,
-           f->b_turned ? k : n, f->rule, m, n);
+           f->b_turned ? k : n, packed, f->rule, o->dtype == DT_i8 ? "i32" : "f32", m, n);
   KernelSet set;
   bool ok = kernels_build(&set, o->target, text.s, &why);
   if (ok && !set.fn[0]) {
@@ -270,7 +296,7 @@ static bool run_row(const Options *o, const Form *f, const int mnk[3], Meter **m
     fputs(why.s, stderr);
   }
   if (ok) {
-    Row r = row_new(f, o->dtype, mnk, set.target.l3);
+    Row r = row_new(f, o->dtype, mnk, &set.target);
     for (int i = 0; i < o->nthreads; i++) ok = measure(o, &r, &set, meters[i], i, lib) && ok;
     row_free(&r);
     kernels_free(&set);
@@ -280,7 +306,7 @@ static bool run_row(const Options *o, const Form *f, const int mnk[3], Meter **m
   return ok;
 }
 
-static bool run_all(const Options *o, Meter **meters, Library *lib) {
+static bool run_all(const Options *o, Meter **meters, Library *lib, Arena *arena, const Target *target) {
   int nlayers = o->quick ? LEN(quick_layers) : LEN(layers), nbatches = o->quick ? LEN(quick_batches) : LEN(batches),
       rows = 0;
   bool ok = true;
@@ -288,11 +314,11 @@ static bool run_all(const Options *o, Meter **meters, Library *lib) {
   for (int i = 0; i < PEERS; i++) printf("  %9s %6s", lib[i].peer->name, "ours");
   printf("\n");
   for (int l = 0; l < nlayers; l++)
-    for (int f = 0; f < LEN(forms); f++)
+    for (int f = 0; f < (o->dtype == DT_i8 ? 1 : LEN(forms)); f++)
       for (int b = 0; b < nbatches; b++) {
         const int *layer = layers[o->quick ? quick_layers[l] : l];
         ok = run_row(o, &forms[f], (int[]){o->quick ? quick_batches[b] : batches[b], layer[0], layer[1]}, meters, lib,
-                     &rows) &&
+                     arena, target, &rows) &&
              ok;
       }
   if (!rows) {
@@ -330,21 +356,22 @@ static bool parse(Options *o, int argc, char **argv) {
       return false;
   }
   o->nthreads = turns_threads(threads, o->threads, MAX_LISTS, MAX_THREADS);
-  o->dtype = !strcmp(dtype, "bf16") ? DT_bf16 : DT_f32;
+  o->dtype = !strcmp(dtype, "bf16") ? DT_bf16 : !strcmp(dtype, "i8") ? DT_i8 : DT_f32;
   return o->nthreads > 0 && !strcmp(dtype, dtype_name[o->dtype]);
 }
 
 /* What a share is of; says so where it is not what the dtype leads to expect. */
-static bool choose_peak(Options *o, Arena *arena, Diags *d, const Target *native) {
-  Target t;
+static bool choose_peak(Options *o, Arena *arena, Diags *d, const Target *native, Target *t) {
   o->peak = PROBE_FMA;
-  if (!target_resolve(arena, d, o->target, &t)) return false;
-  if (o->dtype != DT_bf16) return true;
-  if (t.dpbf16 && !probe_lacks(native, PROBE_BF16))
-    o->peak = PROBE_BF16;
+  if (!target_resolve(arena, d, o->target, t)) return false;
+  if (o->dtype == DT_f32) return true;
+  bool pairs = o->dtype == DT_bf16;
+  Probe dots = pairs ? PROBE_BF16 : PROBE_INT8;
+  if ((pairs ? t->dpbf16 : t->dpbusd >= t->lanes) && !probe_lacks(native, dots))
+    o->peak = dots;
   else
-    printf("%s: no dot products of bf16 pairs; ours are f32 multiply-adds, and the share is of their rate\n",
-           o->target);
+    printf("%s: no dot products of %s; the share is of the rate of f32 multiply-adds\n", o->target,
+           pairs ? "bf16 pairs" : "i8 quads");
   return true;
 }
 
@@ -360,7 +387,7 @@ static void wait_shortly(char **argv) {
 int main(int argc, char **argv) {
   Options o;
   if (!parse(&o, argc, argv)) {
-    fprintf(stderr, "usage: bench_products [--quick] [--best] [--dtype f32|bf16] [--only PATTERN] [--threads LIST] "
+    fprintf(stderr, "usage: bench_products [--quick] [--best] [--dtype f32|bf16|i8] [--only PATTERN] [--threads LIST] "
                     "[--target TARGET]\n");
     return 2;
   }
@@ -372,14 +399,14 @@ int main(int argc, char **argv) {
   }
   Arena *arena = arena_new();
   Diags *d = diags_new(arena);
-  Target native;
+  Target native, target;
   Meter *meters[MAX_LISTS] = {0};
-  bool ok = target_resolve(arena, d, "cpu:native", &native) && choose_peak(&o, arena, d, &native);
+  bool ok = target_resolve(arena, d, "cpu:native", &native) && choose_peak(&o, arena, d, &native, &target);
   for (int i = 0; i < o.nthreads && ok; i++) ok = (meters[i] = meter_new(d, &native, o.threads[i])) != NULL;
   Text why = {0};
   diags_render(d, &why);
   if (!ok) fputs(why.s, stderr);
-  ok = ok && run_all(&o, meters, lib);
+  ok = ok && run_all(&o, meters, lib, arena, &target);
   for (int i = 0; i < o.nthreads; i++) meter_free(meters[i]);
   text_free(&why);
   arena_free(arena);

@@ -64,7 +64,7 @@ static void *prepare_blis(const Product *p, int threads, void *const *b, int cop
 }
 
 /* One row times a matrix has a function of its own, which is the faster one. */
-static void run(void *prepared, const void *a, int copy, float *c) {
+static void run(void *prepared, const void *a, int copy, void *c) {
   const Prepared *r = prepared;
   const Product *p = &r->p;
   const float *b = r->b[copy];

@@ -20,7 +20,10 @@ static dnnl_stream_t stream;
 
 static dnnl_memory_desc_t matrix(int rows, int cols, DType dtype, dnnl_format_tag_t tag) {
   dnnl_memory_desc_t d;
-  dnnl_data_type_t type = dtype == DT_bf16 ? dnnl_bf16 : dnnl_f32;
+  dnnl_data_type_t type = dtype == DT_bf16  ? dnnl_bf16
+                          : dtype == DT_i8  ? dnnl_s8
+                          : dtype == DT_i32 ? dnnl_s32
+                                            : dnnl_f32;
   if (dnnl_memory_desc_init_by_tag(&d, 2, (dnnl_dims_t){rows, cols}, type, tag)) abort();
   return d;
 }
@@ -28,7 +31,8 @@ static dnnl_memory_desc_t matrix(int rows, int cols, DType dtype, dnnl_format_ta
 /* What the library would do for a product. a, b, c: as the caller has them. false: it has nothing. */
 static bool describe(const Product *p, dnnl_memory_desc_t *a, dnnl_memory_desc_t *b, dnnl_memory_desc_t *c,
                      dnnl_primitive_desc_t *pd) {
-  *a = matrix(p->m, p->k, p->dtype, p->a_turned ? dnnl_ba : dnnl_ab), *c = matrix(p->m, p->n, DT_f32, dnnl_ab);
+  *a = matrix(p->m, p->k, p->dtype, p->a_turned ? dnnl_ba : dnnl_ab),
+  *c = matrix(p->m, p->n, p->dtype == DT_i8 ? DT_i32 : DT_f32, dnnl_ab);
   *b = matrix(p->k, p->n, p->dtype, p->b_turned ? dnnl_ba : dnnl_ab);
   dnnl_memory_desc_t asked = p->b_weights ? matrix(p->k, p->n, p->dtype, dnnl_format_tag_any) : *b;
   dnnl_matmul_desc_t op;
@@ -102,7 +106,7 @@ static void *prepare(const Product *p, int threads, void *const *b, int copies) 
   return NULL;
 }
 
-static void run(void *prepared, const void *a, int copy, float *c) {
+static void run(void *prepared, const void *a, int copy, void *c) {
   Prepared *r = prepared;
   dnnl_memory_set_data_handle(r->a, (void *)a);
   dnnl_memory_set_data_handle(r->c, c);

@@ -93,6 +93,8 @@ void *numbers_new(DType dt, int64_t n, uint64_t seed) {
     float v = ((float)(seed >> 41) + 0.5f) * 0x1p-22f - 1;
     if (dt == DT_bf16)
       ((uint16_t *)x)[i] = bf16_of(v);
+    else if (dt == DT_i8)
+      ((int8_t *)x)[i] = (int8_t)(seed >> 56);
     else
       ((float *)x)[i] = v;
   }

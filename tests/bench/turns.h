@@ -23,7 +23,7 @@ double turns_wall(void);
 /* Thread counts of "1,2" into out; NULL: one and all cores. How many; 0: not such a list. */
 int turns_threads(const char *list, int *out, int room, int most);
 
-/* f32 from -1 to 1, never 0, or the same rounded to bf16, in memory that starts at another place of a page each time; huge pages
+/* f32 from -1 to 1, never 0, or the same rounded to bf16, or any i8, in memory that starts at another place of a page each time; huge pages
  * where it is large, as in programs. */
 void *numbers_new(DType dt, int64_t n, uint64_t seed);
 void numbers_free(void *x, DType dt, int64_t n);
