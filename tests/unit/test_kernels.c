@@ -277,17 +277,13 @@ static void extent(Text *t, const char *dims, char letter) {
   cr_assert(false, "no extent for %c in %s", letter, dims);
 }
 
-static void type_of(Text *t, const char *dt, const char *dims, const char *letters, size_t n) {
-  text_add(t, "%s[", dt);
+static void type(Text *t, const char *dims, const char *letters, size_t n) {
+  text_add(t, "f32[");
   for (size_t i = 0; i < n; i++) {
     if (i) text_add(t, ", ");
     extent(t, dims, letters[i]);
   }
   text_add(t, "]");
-}
-
-static void type(Text *t, const char *dims, const char *letters, size_t n) {
-  type_of(t, "f32", dims, letters, n);
 }
 
 static const char *const epilogues[] = {"plain", "gelu",      "residual", "state", "position",
@@ -444,122 +440,6 @@ Test(kernels, contract_random) {
   }
 #undef RANDOM
   check(&t, V3 | NARROW);
-}
-
-/* ---- contractions of i8 */
-
-/* Epilogues: the sums as they are; as the quantized layers of a model have them, scaled by row and by column, with a bias; with
- * operands that are rounded to i8 where they are packed, f32 and turned around. */
-static const char *const epilogues_i8[] = {"sums", "scaled", "wide.rounded", "turned"};
-
-static void contract_i8(Text *t, int i, Shape s, const char *kind) {
-  const char *a = s.rule, *b = strchr(a, ',') + 1, *out = strchr(b, '>') + 1;
-  size_t na = (size_t)(b - a - 1), nb = (size_t)(out - b - 2), no = strlen(out);
-  bool scaled = !strcmp(kind, "scaled"), rounded = !strcmp(kind, "wide.rounded"), turned = !strcmp(kind, "turned");
-  char ra[8] = {0}, rb[8] = {0};
-  for (size_t j = 0; j < na; j++) ra[j] = turned ? a[na - 1 - j] : a[j];
-  for (size_t j = 0; j < nb; j++) rb[j] = turned ? b[nb - 1 - j] : b[j];
-#define TYPE(text, dt, letters, n) (text_add(t, text), type_of(t, dt, s.dims, letters, n))
-  text_add(t, "region contract @%s.%d(", kind, i);
-  TYPE("%%a: ", rounded ? "f32" : "i8", ra, na), TYPE(" data, %%b: ", rounded ? "bf16" : "i8", rb, nb);
-  if (scaled) {
-    TYPE(" data, %%sr: ", "f32", out, no - 1), TYPE(" data, %%sc: ", "f32", out + no - 1, 1);
-    TYPE(" data, %%bias: ", "f32", out + no - 1, 1);
-  }
-  text_add(t, " data) {\n");
-  if (rounded)
-    TYPE("  %%qa = cast %%a : ", "i8", a, na), TYPE("\n  %%qb = cast %%b : ", "i8", b, nb), text_add(t, "\n");
-  for (int k = 0; k < 2 && turned; k++) {
-    size_t n = k ? nb : na;
-    text_add(t, "  %%t%c = transpose %%%c {perm=[", 'a' + k, 'a' + k);
-    for (size_t j = 0; j < n; j++) text_add(t, "%s%zu", j ? ", " : "", n - 1 - j);
-    TYPE("]} : ", "i8", k ? b : a, n), text_add(t, "\n");
-  }
-  const char *side = rounded ? "q" : turned ? "t" : "";
-  text_add(t, "  %%1 = contract %%%sa, %%%sb {rule=\"%s\"}", side, side, s.rule);
-  TYPE(" : ", "i32", out, no), text_add(t, "\n");
-  if (scaled) {
-    text_add(t, "  %%r = broadcast %%sr {axes=[");
-    for (size_t j = 0; j + 1 < no; j++) text_add(t, "%s%zu", j ? ", " : "", j);
-    TYPE("]} : ", "f32", out, no);
-    text_add(t, "\n  %%c = broadcast %%sc {axes=[%zu]}", no - 1), TYPE(" : ", "f32", out, no);
-    text_add(t, "\n  %%d = broadcast %%bias {axes=[%zu]}", no - 1), TYPE(" : ", "f32", out, no);
-    TYPE("\n  %%2 = cast %%1 : ", "f32", out, no), TYPE("\n  %%3 = mul %%2, %%r : ", "f32", out, no);
-    TYPE("\n  %%4 = mul %%3, %%c : ", "f32", out, no), TYPE("\n  %%5 = add %%4, %%d : ", "f32", out, no);
-    text_add(t, "\n  return y=%%5\n}\n");
-  } else {
-    text_add(t, "  return y=%%1\n}\n");
-  }
-#undef TYPE
-}
-
-static Text rules_i8(int every) {
-  Text t = begin("bytes");
-  for (int i = 0; i < LEN(small); i++)
-    for (int e = 0; e < LEN(epilogues_i8); e++)
-      if ((i + e) % every == 0) contract_i8(&t, i, small[i], epilogues_i8[e]);
-  return t;
-}
-
-Test(kernels, contract_i8_rules) {
-  Text t = rules_i8(1);
-  check(&t, V3 | NARROW | NATIVE);
-}
-
-Test(kernels, contract_i8_rules_wide) {
-  Text t = rules_i8(4);
-  check(&t, WIDE | V4);
-}
-
-Test(kernels, contract_i8_sizes) {
-  static const Shape more[] = {{"mk,nk->mn", "m=3 n=40 k=131071"},
-                               {"mk,nk->mn", "m=45 n=130 k=16389"},
-                               {"mk,nk->mn", "m<70 n=50 k<203"},
-                               {"btd,hed->bthe", "b<3 t<20 h=2 e=9 d=64"},
-                               {"mk,kn->mn", "m<70 n=50 k=128"}};
-  Text t = begin("bytes");
-  for (int i = 0; i < LEN(large); i++) contract_i8(&t, i, large[i], epilogues_i8[i % LEN(epilogues_i8)]);
-  for (int i = 0; i < LEN(more); i++) contract_i8(&t, 100 + i, more[i], i % 2 ? "scaled" : "sums");
-  check(&t, ALL);
-}
-
-Test(kernels, contract_i8_random) {
-  static const char *const rules[] = {"mk,nk->mn", "mk,kn->mn", "km,kn->mn", "km,nk->mn", "mk,nk->nm", "kn,mk->nm"};
-  Text t = begin("bytes");
-  uint32_t seed = 11;
-#define RANDOM(n) ((seed = seed * 1664525u + 1013904223u) >> 8) % (n)
-  for (int i = 0; i < 36; i++) {
-    char dims[64];
-    unsigned m = 1 + RANDOM(100), n = 1 + RANDOM(100), k = 1 + RANDOM(300), e = RANDOM(LEN(epilogues_i8));
-    snprintf(dims, sizeof dims, "m=%u n=%u k=%u", m, n, k);
-    contract_i8(&t, i, (Shape){rules[i % LEN(rules)], dims}, epilogues_i8[e]);
-  }
-#undef RANDOM
-  check(&t, V3 | NATIVE);
-}
-
-/* Casts from and to i8, saturating, ties to even, NaN to 0; moves of i8. */
-Test(kernels, casts_i8) {
-  static const char *const dt[] = {"f32", "bf16", "i32"};
-  static const int sizes[] = {1, 7, 64, 1000, 5003};
-  Text t = begin("bytes");
-  for (int i = 0; i < LEN(sizes) * LEN(dt); i++) {
-    int n = sizes[i / LEN(dt)];
-    const char *d = dt[i % LEN(dt)];
-    text_add(&t, "region map @%s.to.%d(%%x: %s[%d] data) {\n  %%1 = cast %%x : i8[%d]\n  return y=%%1\n}\n",
-             i % 2 ? "special" : "wide", i, d, n, n);
-    text_add(&t, "region map @from.%d(%%x: i8[%d] data) {\n  %%1 = cast %%x : %s[%d]\n  return y=%%1\n}\n", i, n, d, n);
-  }
-  text_add(&t, "region map @transpose(%%x: i8[13, 37] data) {\n  %%1 = transpose %%x {perm=[1, 0]} : i8[37, 13]\n"
-               "  return y=%%1\n}\n");
-  text_add(&t, "region map @gather(%%w: i8[50, 19] data, %%i: i32[7] data) {\n"
-               "  %%1 = gather %%w, %%i : i8[7, 19]\n  return y=%%1\n}\n");
-  /* a row's largest magnitude, its scale, and the row rounded to i8 */
-  text_add(&t, "region row @wide.quantize(%%x: f32[9, 100] data) {\n  %%s = const {value=0.007874015748031496} : f32\n"
-               "  %%1 = abs %%x : f32[9, 100]\n  %%2 = rowmax %%1 : f32[9]\n  %%3 = mul %%2, %%s : f32[9]\n"
-               "  %%4 = broadcast %%3 {axes=[0]} : f32[9, 100]\n  %%5 = div %%x, %%4 : f32[9, 100]\n"
-               "  %%6 = cast %%5 : i8[9, 100]\n  return y=%%6, s=%%3\n}\n");
-  check(&t, ALL);
 }
 
 /* ---- attention */
