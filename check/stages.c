@@ -351,7 +351,7 @@ static bool check_lists(Stage *s, const Module *m, const Native *n, const Target
 /* The machine's part: from the module after all passes. */
 static bool check_native(Stage *s, Module *m, const Target *t) {
   for (int dt = 0; dt < DT_COUNT; dt++)
-    if (dt != DT_f32 && dt != DT_bf16 && dt != DT_i32 && has_dtype(m, (DType)dt))
+    if (dt != DT_f32 && dt != DT_bf16 && dt != DT_i32 && dt != DT_i8 && has_dtype(m, (DType)dt))
       return true; /* no kernels for these */
   Native n;
   Results want;

@@ -13,7 +13,7 @@ typedef struct Tile {
   KV b;            /* element index of the first vector; vectors of one k lie side by side */
   KV b_step;
   KV b_count; /* valid lanes from the first vector on, 0: all */
-  DType dt;   /* of bf16 a step is two k; of i8 four, those of a unsigned in the place of b: see steps() */
+  DType dt;   /* of the operands: a step is two k of bf16, four of i8, for which b is taken as unsigned b + 128 */
 } Tile;
 
 /* acc[row * nv + j] = fma(a[row][k], b[k][j], acc[row * nv + j]) for k in [lo, hi) in order. */

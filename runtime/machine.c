@@ -34,6 +34,7 @@
   F("avx512dq", "avx512dq")                                                                                            \
   F("avx512cd", "avx512cd")                                                                                            \
   F("avx512vnni", "avx512vnni")                                                                                        \
+  F("avxvnni", "avxvnni")                                                                                              \
   F("avx512bf16", "avx512bf16")                                                                                        \
   F("avx512vbmi", "avx512vbmi")                                                                                        \
   F("avx512vbmi2", "avx512vbmi2")                                                                                      \
