@@ -60,8 +60,7 @@ bool lower_region(const Graph *region, const Target *t, KModule *into, Lowered *
   char name[32];
   for (int i = 0; i < region->ninputs; i++) {
     snprintf(name, sizeof name, "x%d", i);
-    Type in =
-        val_type(region, region->inputs[i].val); /* packed pairs of bf16 and quads of i8 stand in the place of an f32 */
+    Type in = val_type(region, region->inputs[i].val); /* packed, a group of k stands in the place of an f32 */
     lo.in_buf[region->inputs[i].val] = k_buf(k, name, in.panel ? DT_f32 : in.dt, KBUF_IN);
   }
   for (int i = 0; i < region->noutputs; i++) {

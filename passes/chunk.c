@@ -75,7 +75,8 @@ static bool row_wise(Chunk *c, int node) {
   const char *err;
   if (!rule_parse(node_attr(n, "rule")->str, &rule, &err)) return false;
   bool ra = rows_lead(c, val_type(g, n->args[0])), rb = rows_lead(c, val_type(g, n->args[1]));
-  if (ra && rb) { /* summed over exactly the rows, in their order */
+  if (ra && rb) { /* summed over exactly the rows, in their order; of i8 no sum goes on */
+    if (val_type(g, n->args[0]).dt == DT_i8) return false;
     int64_t rows = 1;
     if (rule.na < c->lead || rule.nb < c->lead) return false;
     int summed = 0;
