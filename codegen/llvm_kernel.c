@@ -334,13 +334,14 @@ static LLVMValueRef dot_halves(Emit *e, LLVMValueRef a, LLVMValueRef b, LLVMValu
   eight = LLVMConstVector(all, (unsigned)(2 * lanes));
   for (int i = 0; i < 2 * lanes; i++) all[i] = LLVMConstInt(l->i16, 255, 0);
   a = LLVMBuildBitCast(l->b, a, ht, ""), b = LLVMBuildBitCast(l->b, b, ht, "");
+  LLVMValueRef two[2];
   for (int odd = 0; odd < 2; odd++) {
     LLVMValueRef x = odd ? LLVMBuildLShr(l->b, a, eight, "")
                          : LLVMBuildAnd(l->b, a, LLVMConstVector(all, (unsigned)(2 * lanes)), "");
     LLVMValueRef y = LLVMBuildAShr(l->b, odd ? b : LLVMBuildShl(l->b, b, eight, ""), eight, "");
-    sum = LLVMBuildAdd(l->b, sum, intrinsic(l, names[lanes / 8], NULL, 0, (LLVMValueRef[]){x, y}, 2), "");
+    two[odd] = intrinsic(l, names[lanes / 8], NULL, 0, (LLVMValueRef[]){x, y}, 2);
   }
-  return sum;
+  return LLVMBuildAdd(l->b, sum, LLVMBuildAdd(l->b, two[0], two[1], ""), "");
 }
 
 /* a, b, sum: of i32. */
