@@ -12,7 +12,7 @@ int attend_rows(const Target *t) {
 
 bool attend_init(Attend *w, Lower *lo) {
   const Graph *g = lo->g;
-  *w = (Attend){.lo = lo, .k = lo->k, .n = &g->nodes[0], .lanes = lo->t->lanes};
+  *w = (Attend){.lo = lo, .k = lo->k, .n = &g->nodes[0], .lanes = lo->t->lanes, .wide = 2};
   w->rows = attend_rows(lo->t);
   Type q = val_type(g, w->n->args[0]), k = val_type(g, w->n->args[1]);
   if (q.dim[3].sym) return diag_error(lo->d, w->n->span, "attend: the head size must be known at build time");
@@ -127,7 +127,7 @@ void attend_narrow(Attend *w, int copy, KV row, int to, KV at) {
 
 void attend_scores(Attend *w, int a_buf, const KV *a_at, int packed, KV block, int out, KV out_at) {
   Kernel *k = w->k;
-  int nv = 2, lanes = w->lanes;
+  int nv = w->wide, lanes = w->lanes;
   KV j = k_for(k, k_ic(k, 0), k_ic(k, KEYS), nv * lanes), acc[TILE_MAX], zero = k_fc(k, 0, lanes);
   Tile t = {w->rows, nv, lanes, a_buf, packed, {0}, k_ic(k, 1), 0, k_ic(k, KEYS), 0};
   for (int r = 0; r < w->rows; r++) t.a[r] = a_at[r];
@@ -142,10 +142,10 @@ void attend_scores(Attend *w, int a_buf, const KV *a_at, int packed, KV block, i
 
 void attend_columns(Attend *w, void (*body)(Attend *, KV, int, KV, void *), void *ctx) {
   Kernel *k = w->k;
-  int64_t wide = 2 * w->lanes, whole = w->E / wide * wide;
+  int64_t wide = w->wide * w->lanes, whole = w->E / wide * wide;
   if (whole) {
     KV e = k_for(k, k_ic(k, 0), k_ic(k, whole), wide);
-    body(w, e, 2, 0, ctx);
+    body(w, e, w->wide, 0, ctx);
     k_end(k);
   }
   for (int64_t e = whole; e < w->E; e += w->lanes)

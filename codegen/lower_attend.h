@@ -11,11 +11,11 @@ typedef struct Attend {
   const Node *n;
   bool causal, narrow; /* narrow: bf16 */
   double scale;
-  int64_t window; /* row i sees keys i - window + 1 to i; 0: no window, or one that hides nothing */
-  int lanes, rows;
-  int64_t E;        /* head size, always known at build time */
-  KV B, T, H, S, G; /* batch, queries, query heads, keys, key heads */
-  KV b, h, g;       /* of the unit at work */
+  int64_t window;        /* row i sees keys i - window + 1 to i; 0: no window, or one that hides nothing */
+  int lanes, rows, wide; /* of a tile: rows, vectors of columns */
+  int64_t E;             /* head size, always known at build time */
+  KV B, T, H, S, G;      /* batch, queries, query heads, keys, key heads */
+  KV b, h, g;            /* of the unit at work */
 } Attend;
 
 bool attend_init(Attend *w, Lower *lo);

@@ -129,7 +129,7 @@ bool lower_attend_pages(Lower *lo) {
              .table = lo->in_buf[n->args[5]],
              .out = lo->out_buf[0]};
   Attend *w = &p.w;
-  *w = (Attend){.lo = lo, .k = k, .n = n, .lanes = lo->t->lanes, .E = q.dim[3].n, .causal = true};
+  *w = (Attend){.lo = lo, .k = k, .n = n, .lanes = lo->t->lanes, .wide = 2, .E = q.dim[3].n, .causal = true};
   w->narrow = q.dt == DT_bf16;
   w->scale = node_attr(n, "scale")->num;
   w->H = lower_extent(k, q.dim[2]);
@@ -151,7 +151,8 @@ bool lower_attend_pages(Lower *lo) {
     KV least = k_ic(k, i ? height[i - 1] : 0);
     k_if(k, k_i2(k, K_ilt, least, p.n));
     if (i + 1 < nheights) k_if(k, k_i2(k, K_ilt, p.n, k_ic(k, height[i] + 1)));
-    w->rows = height[i];
+    w->rows = height[i]; /* few rows take pages as one stream, 64 columns at once */
+    w->wide = w->rows * 4 + 5 <= lo->t->registers && KEYS % (4 * w->lanes) == 0 ? 4 : 2;
     p.row0 = k_for(k, k_ic(k, 0), p.n, w->rows);
     KV number = k_add(k, k_add(k, k_mul(k, s, w->G), w->g), k_i2(k, K_idiv, p.row0, k_ic(k, w->rows)));
     k_if(k, k_i2(k, K_ieq, k_i2(k, K_imod, number, threads), k_op0(k, K_thread)));

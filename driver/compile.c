@@ -62,8 +62,7 @@ static void ask(Compile *c) {
 
 /* Positions of a sequence: what was asked, and no more than the model has. */
 static bool infer_context(Compile *c) {
-  if (!c->model->time)
-    return diag_error(c->diags, (Span){0}, "the model reads no tokens: there is nothing to serve");
+  if (!c->model->time) return diag_error(c->diags, (Span){0}, "the model reads no tokens: there is nothing to serve");
   if (!c->model->ctx && !c->serve.ctx)
     return diag_error(c->diags, (Span){0},
                       "the model has no dimension 'ctx': how many positions a sequence has must be given");
