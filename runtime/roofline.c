@@ -52,6 +52,30 @@ static void walk_thread(void *ctx, int thread, int threads) {
   (void)threads;
 }
 
+typedef struct Blocks {
+  const void *const *at;
+  const size_t *bytes;
+  int n;
+} Blocks;
+
+static void read_blocks(void *ctx, int thread, int threads) {
+  const Blocks *b = ctx;
+  Words sum = {0};
+  for (int i = 0; i < b->n; i++) { /* from the first whole vector to the last whole stride: some lines at the ends are left out */
+    size_t skip = -(uintptr_t)b->at[i] % sizeof(Words);
+    size_t part = (b->bytes[i] - skip) / sizeof(Words) / (size_t)threads / STRIDE * STRIDE;
+    const Words *x = (const Words *)(const void *)((const char *)b->at[i] + skip);
+    if (b->bytes[i] > skip) sum ^= read_part(x + (size_t)thread * part, part);
+  }
+  __asm__ volatile("" ::"x"(sum) : "memory");
+}
+
+double roofline_read(Pool *p, const void *const *at, const size_t *bytes, int n) {
+  double start = machine_seconds();
+  pool_run(p, read_blocks, &(Blocks){at, bytes, n});
+  return machine_seconds() - start;
+}
+
 static double walk_rate(Pool *p, Walk *w, double seconds) {
   double bytes = (double)w->part * sizeof(Words) * pool_threads(p) * (w->update ? 2 : 1), best = 0;
   w->turns = 1 + (int64_t)(TURN / bytes);

@@ -26,5 +26,7 @@ bool roofline_memory(Roofline *r, Pool *p, double seconds, Report *err);
 double roofline_rate(const Roofline *r, double bytes); /* B/s for a call that touches so much; 0: not known */
 /* Seconds of one call at the limit; 0: not known. */
 double roofline_seconds(const Roofline *r, double flops, double bytes);
+/* Seconds in which all threads together read n blocks of memory once, plainly: what a kernel that reads them is held to, beside it. */
+double roofline_read(Pool *p, const void *const *at, const size_t *bytes, int n);
 void roofline_text(const Roofline *r, Text *out); /* one line */
 #endif
