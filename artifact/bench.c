@@ -65,7 +65,7 @@ static void on_event(void *ctx, const GenEvent *e) {
 
 typedef struct Figures {
   double prefill, decode, ttft; /* tokens/s of all; seconds, the mean */
-  double reads, share;          /* of decoding: B/s of weights, keys and values, and as a part of plain reading; medians */
+  double reads, share; /* of decoding: B/s of weights, keys and values, and as a part of plain reading; medians */
 } Figures;
 
 /* The weights as blocks of memory, and what was timed. */
@@ -84,7 +84,8 @@ static void turns_free(Turns *t) {
 
 static bool turns_new(Turns *t, const Opened *o, int steps) {
   const Program *p = &o->program;
-  *t = (Turns){.at = calloc((size_t)p->nparams + 1, sizeof(void *)), .bytes = calloc((size_t)p->nparams + 1, sizeof(size_t))};
+  *t = (Turns){.at = calloc((size_t)p->nparams + 1, sizeof(void *)),
+               .bytes = calloc((size_t)p->nparams + 1, sizeof(size_t))};
   t->step = calloc((size_t)steps + 1, sizeof(double)), t->rate = calloc((size_t)steps + 1, sizeof(double));
   t->of_plain = calloc((size_t)steps + 1, sizeof(double));
   if (!t->at || !t->bytes || !t->step || !t->rate || !t->of_plain) return false;

@@ -132,6 +132,7 @@ void attend_scores(Attend *w, int a_buf, const KV *a_at, int packed, KV block, i
   Tile t = {w->rows, nv, lanes, a_buf, packed, {0}, k_ic(k, 1), 0, k_ic(k, KEYS), 0};
   for (int r = 0; r < w->rows; r++) t.a[r] = a_at[r];
   t.b = k_add(k, k_mul(k, block, k_ic(k, KEYS * w->E)), j);
+  if (w->next_at) t.next = w->next, t.next_at = k_add(k, w->next_at, j);
   for (int i = 0; i < w->rows * nv; i++) acc[i] = zero;
   tile_chain(k, &t, k_ic(k, 0), k_ic(k, w->E), w->E % 4 ? 1 : 4, acc);
   for (int r = 0; r < w->rows; r++)

@@ -16,6 +16,8 @@ typedef struct Attend {
   int64_t E;             /* head size, always known at build time */
   KV B, T, H, S, G;      /* batch, queries, query heads, keys, key heads */
   KV b, h, g;            /* of the unit at work */
+  int next;              /* what the scores of a block ask for by the way (Tile) */
+  KV next_at;
 } Attend;
 
 bool attend_init(Attend *w, Lower *lo);

@@ -14,6 +14,7 @@ typedef struct Pages {
   KV heads;      /* per group */
   KV first, n;   /* of the sequence: its first token; rows = tokens * heads */
   KV page, key0; /* element of the page's head / (64 E); its first position */
+  KV next;       /* the same of the next block; 0: not asked for */
   KV row0;       /* the tile's first row */
   KV end;        /* positions that the tile's last row sees */
 } Pages;
@@ -48,6 +49,7 @@ static void weigh(Attend *w, KV e0, int nv, KV count, void *ctx) {
   KV acc[TILE_MAX];
   Tile t = {w->rows, nv, w->lanes, p->at.P, p->values, {0}, k_ic(k, 1), 0, k_ic(k, w->E), count};
   t.b = k_add(k, k_mul(k, p->page, k_ic(k, KEYS * w->E)), e0);
+  if (p->next) t.next = p->keys, t.next_at = k_add(k, k_mul(k, p->next, k_ic(k, KEYS * w->E)), e0);
   for (int r = 0; r < w->rows; r++) {
     t.a[r] = k_ic(k, r * KEYS);
     KV c = k_splat(k, k_load(k, p->at.C, k_ic(k, r), 1), w->lanes);
@@ -78,6 +80,12 @@ static void finish(Attend *w, KV e0, int nv, KV count, void *ctx) {
   k_end(k);
 }
 
+/* The head at work in the page that an entry of the table names. */
+static KV head_of(Pages *p, KV entry) {
+  Kernel *k = p->w.k;
+  return k_add(k, k_mul(k, k_load_i(k, p->table, entry), p->w.G), p->w.g);
+}
+
 /* One tile of rows over the pages of its sequence, table_at the first entry of the sequence's row. */
 static void tile(Pages *p, KV table_at) {
   Attend *w = &p->w;
@@ -96,7 +104,13 @@ static void tile(Pages *p, KV table_at) {
   KV first = k_i2(k, K_idiv, attend_first_key(w, position_of(p, k_ic(k, 0))), k_ic(k, KEYS));
   KV block = k_for(k, first, k_i2(k, K_idiv, k_add(k, p->end, k_ic(k, KEYS - 1)), k_ic(k, KEYS)), 1);
   p->key0 = k_mul(k, block, k_ic(k, KEYS));
-  p->page = k_add(k, k_mul(k, k_load_i(k, p->table, k_add(k, table_at, block)), w->G), w->g);
+  p->page = head_of(p, k_add(k, table_at, block));
+  /* few rows wait for memory: values come by the way while scores are made, the next keys while values are added */
+  bool few = w->rows <= 4;
+  KV last = k_i2(k, K_idiv, k_sub(k, p->end, one), k_ic(k, KEYS));
+  p->next = few ? head_of(p, k_add(k, table_at, k_min(k, k_add(k, block, one), last))) : 0;
+  w->next = p->values;
+  w->next_at = few ? k_mul(k, p->page, k_ic(k, KEYS * w->E)) : 0;
   attend_scores(w, w->narrow ? p->Q : p->q, a_at, p->keys, p->page, p->at.P, k_ic(k, 0));
   KV r = k_for(k, k_ic(k, 0), k_ic(k, w->rows), 1);
   attend_softmax(w, &p->at, r, position_of(p, r), block);

@@ -61,7 +61,8 @@ typedef struct Blocks {
 static void read_blocks(void *ctx, int thread, int threads) {
   const Blocks *b = ctx;
   Words sum = {0};
-  for (int i = 0; i < b->n; i++) { /* from the first whole vector to the last whole stride: some lines at the ends are left out */
+  for (int i = 0; i < b->n;
+       i++) { /* from the first whole vector to the last whole stride: some lines at the ends are left out */
     size_t skip = -(uintptr_t)b->at[i] % sizeof(Words);
     size_t part = (b->bytes[i] - skip) / sizeof(Words) / (size_t)threads / STRIDE * STRIDE;
     const Words *x = (const Words *)(const void *)((const char *)b->at[i] + skip);
