@@ -64,7 +64,8 @@ int pace_room(const Pace *p, int decodes, double bound, int most) {
   for (int i = 0; i < mixed; i++)
     if (steps[i].prompt > largest) largest = steps[i].prompt;
   double alone = k[0] + k[1] * decodes, margin = margin_of(k, steps, mixed);
-  double aim = bound / margin > 1.25 * alone ? bound / margin : 1.25 * alone;
+  double aim = bound * (1 - 1. / 12) / margin;
+  if (aim < 1.25 * alone) aim = 1.25 * alone;
   double room = 2 * largest;
   if (k[2] > 0 && (aim - alone) / k[2] < room) room = (aim - alone) / k[2];
   return room < 1 ? 1 : room > most ? most : (int)room;

@@ -3,7 +3,8 @@
  * The model is ms = a + b decodes + c prompt tokens, none of them negative, fitted to the latest 32 steps with prompt tokens and the
  * latest 32 without, by least squares of relative errors: so a step that took many times as long (another program had the
  * machine) counts little. What is left of error is a margin: the third largest of the latest 32 ratios of measured to
- * fitted. */
+ * fitted. Between the tokens of two steps stands more than a step, and later prompt tokens look back further than the ones measured:
+ * a twelfth of the bound is left for that. */
 #ifndef SERVE_PACE_H
 #define SERVE_PACE_H
 
