@@ -158,6 +158,8 @@ static bool sort_out(const Args *a, const char *path, Made *m) {
     return true;
   }
   m->weights = artifact_weights(a->arena, path);
+  const char *model = arena_printf(a->arena, "%s/model.yaml", m->weights); /* a run's checkpoint has its model */
+  if (fs_exists(model)) m->model = model;
   if (weights)
     cli_error("serve: %s is a checkpoint's folder, which has its weights; --weights goes with a model file", path);
   return !weights;

@@ -131,7 +131,7 @@ static ProgramSpec program_spec(Compile *c) {
                    .nparams = m->nparams,
                    .nsources = m->ninputs,
                    .nsettings = c->infer ? 0 : LEN(setting_names),
-                   .nfiles = 2,
+                   .nfiles = 3,
                    .serves = c->infer,
                    .model_flops = model_flops(forward)};
   ParamSpec *params = NEW_ARRAY(a, ParamSpec, m->nparams + 1);
@@ -158,7 +158,7 @@ static ProgramSpec program_spec(Compile *c) {
     if (in) s.model_params += (double)type_elements(val_type(forward, in->val));
   }
   NamedText *sources = NEW_ARRAY(a, NamedText, m->ninputs + 1), *settings = NEW_ARRAY(a, NamedText, LEN(setting_names)),
-            *files = NEW_ARRAY(a, NamedText, 2);
+            *files = NEW_ARRAY(a, NamedText, 3);
   for (int i = 0; i < m->ninputs; i++) sources[i] = (NamedText){m->inputs[i].name, m->inputs[i].source};
   Text text = {0};
   text_add(&text, "%s\n---\n", m->effective ? m->effective : "");
@@ -169,6 +169,7 @@ static ProgramSpec program_spec(Compile *c) {
   }
   files[0] = (NamedText){"config.json", m->config_json};
   files[1] = (NamedText){"generation_config.json", m->generation_config_json};
+  files[2] = (NamedText){"model.yaml", m->effective}; /* the run can be served as it is */
   s.skip = m->skip && *m->skip ? m->skip : NULL;
   s.text = arena_strdup(a, text.s);
   text_free(&text);

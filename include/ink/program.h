@@ -125,7 +125,7 @@ typedef struct ProgramSetting {
   uint32_t key, value;
 } ProgramSetting;
 
-/* Text files that every checkpoint folder gets: config.json, generation_config.json. */
+/* Text files that every checkpoint folder gets: config.json, generation_config.json, model.yaml. */
 typedef struct ProgramFile {
   uint32_t name, text;
 } ProgramFile;
