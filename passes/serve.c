@@ -5,10 +5,11 @@
  * attention goes by pages of keys and values.
  *
  *   @forward  tokens i32[1, T], positions i32[T], params -> logits [1, T, V]
- *   @serve    the same, and data: slots i32[T], where each token's keys and values go; starts i32[S + 1], table i32[S, W]: the
- *             sequences and their pages; rows i32[R], the tokens whose logits are wanted; states keys.I [P, g, e, 64] and
- *             values.I [P, g, 64, e] for each attention -> next_logits f32[R, V], and hidden f32[R, d], what the logits are a
- *             product of, where they are one
+ *   @serve    the same, and data: positions i32[T] for attention; slots i32[T], where each token's keys and values go; starts
+ *             i32[S + 1], table i32[S, W]: the sequences and their pages; rows i32[R], the tokens whose logits are wanted; states
+ *             keys.I [P, g, e, 64] and values.I [P, g, 64, e] for each attention -> logits f32[R, V], and hidden f32[R, d],
+ *             what the logits are a product of, where they are one. All these names begin with "serve.", for parameters have
+ *             names of the model's own
  *
  * T, S, R and P are run-time extents: one program serves every mix. Attention must be causal; any other op that takes
  * elements of several tokens is an error at its place. What only the loss needs is left out, and so is dropout. */
@@ -112,8 +113,8 @@ static bool declare_pages(Serve *s, const bool *live) {
     if (!node_attr(n, "causal")->i || time_axis(q) != 1 || time_axis(k) != 1 || q.dim[0].sym || q.dim[0].n != 1)
       return diag_error(g->mod->diags, n->span,
                         "attention that is not causal over the tokens cannot be served token by token");
-    page_state(s, arena_printf(a, "keys.%d", count), k, true, n->span);
-    page_state(s, arena_printf(a, "values.%d", count), k, false, n->span);
+    page_state(s, arena_printf(a, "serve.keys.%d", count), k, true, n->span);
+    page_state(s, arena_printf(a, "serve.values.%d", count), k, false, n->span);
     count++;
   }
   return true;
@@ -131,8 +132,8 @@ static bool attend(Serve *s, const Node *n) {
   Arena *a = to->mod->arena;
   int i = s->nattend++;
   const Val *map = s->r.map;
-  Val k = write_pages(s, OP_page_keys, intern(arena_printf(a, "keys.%d", i)), map[n->args[1]], n->span);
-  Val v = write_pages(s, OP_page_values, intern(arena_printf(a, "values.%d", i)), map[n->args[2]], n->span);
+  Val k = write_pages(s, OP_page_keys, intern(arena_printf(a, "serve.keys.%d", i)), map[n->args[1]], n->span);
+  Val v = write_pages(s, OP_page_values, intern(arena_printf(a, "serve.values.%d", i)), map[n->args[2]], n->span);
   if (!k || !v) return false;
   Val args[] = {map[n->args[0]], k, v, s->positions, s->starts, s->table};
   Attr attrs[2] = {*node_attr(n, "scale")};
@@ -145,8 +146,7 @@ static bool attend(Serve *s, const Node *n) {
 
 static Val data_input(Serve *s, const char *name, int rank, Dim a, Dim b) {
   Type t = {.dt = DT_i32, .rank = rank, .dim = {a, b}};
-  const Input *in = graph_find_input(s->r.to, intern(name));
-  return in ? in->val : graph_input(s->r.to, intern(name), IN_DATA, t, (Span){0});
+  return graph_input(s->r.to, intern(name), IN_DATA, t, (Span){0});
 }
 
 static bool declare(Serve *s, const bool *live, Dim tokens) {
@@ -162,11 +162,11 @@ static bool declare(Serve *s, const bool *live, Dim tokens) {
                         in->name);
     rewrite_input(&s->r, in);
   }
-  s->positions = data_input(s, "positions", 1, tokens, (Dim){0});
-  s->slots = data_input(s, "slots", 1, tokens, (Dim){0});
-  s->starts = data_input(s, "starts", 1, symbol("S1", m->serve.seqs + 1), (Dim){0});
-  s->table = data_input(s, "table", 2, symbol("S", m->serve.seqs), dim_const(m->serve.width));
-  s->rows = data_input(s, "rows", 1, symbol("R", m->serve.rows), (Dim){0});
+  s->positions = data_input(s, "serve.positions", 1, tokens, (Dim){0});
+  s->slots = data_input(s, "serve.slots", 1, tokens, (Dim){0});
+  s->starts = data_input(s, "serve.starts", 1, symbol("S1", m->serve.seqs + 1), (Dim){0});
+  s->table = data_input(s, "serve.table", 2, symbol("S", m->serve.seqs), dim_const(m->serve.width));
+  s->rows = data_input(s, "serve.rows", 1, symbol("R", m->serve.rows), (Dim){0});
   for (int i = 0; i < g->ninputs; i++)
     if (g->inputs[i].kind == IN_PARAM && live[g->inputs[i].val]) rewrite_input(&s->r, &g->inputs[i]);
   return declare_pages(s, live);
@@ -231,9 +231,9 @@ static bool make_serve(Module *into, const Graph *f) {
   if (!ok) return false;
   const Node *last = val_node(f, logits->val);
   if (last && last->op == OP_contract && is_rows(val_type(f, last->args[0])) &&
-      !output_rows(&s, "hidden", s.r.map[last->args[0]], last->span))
+      !output_rows(&s, "serve.hidden", s.r.map[last->args[0]], last->span))
     return false;
-  return output_rows(&s, "next_logits", s.r.map[logits->val], last ? last->span : (Span){0});
+  return output_rows(&s, "serve.logits", s.r.map[logits->val], last ? last->span : (Span){0});
 }
 
 static bool serve(Module *into, const Graph *g) {

@@ -18,6 +18,7 @@ typedef struct ProgramModel {
   unsigned char *cache;
   uint64_t cache_bytes, page_bytes; /* mapped; of a page of all states */
   void **given;                     /* by buffer */
+  int32_t *positions;               /* the model's own input of them; NULL: it has none */
 } ProgramModel;
 
 static const ProgramBuffer *buffer(const Program *p, const char *name) {
@@ -26,13 +27,14 @@ static const ProgramBuffer *buffer(const Program *p, const char *name) {
 }
 
 bool program_model_possible(const Program *p) {
-  static const char *const needed[] = {"slots", "starts", "table", "rows", "next_logits", "positions"};
+  static const char *const needed[] = {"serve.slots", "serve.starts", "serve.table",
+                                       "serve.rows",  "serve.logits", "serve.positions"};
   for (int i = 0; i < 6; i++) {
     const ProgramBuffer *b = buffer(p, needed[i]);
     if (!b || b->kind != BUF_DATA || b->rank < 1) return false;
   }
-  return program_list(p, "serve") >= 0 && program_source(p, "tokens") >= 0 && buffer(p, "table")->rank == 2 &&
-         buffer(p, "next_logits")->rank == 2;
+  return program_list(p, "serve") >= 0 && program_source(p, "tokens") >= 0 && buffer(p, "serve.table")->rank == 2 &&
+         buffer(p, "serve.logits")->rank == 2;
 }
 
 static uint64_t page_of(const ProgramBuffer *b) {
@@ -40,11 +42,12 @@ static uint64_t page_of(const ProgramBuffer *b) {
 }
 
 static ServeLimits limits_of(const Program *p) {
-  const ProgramBuffer *logits = buffer(p, "next_logits"), *hidden = buffer(p, "hidden"), *table = buffer(p, "table");
+  const ProgramBuffer *logits = buffer(p, "serve.logits"), *hidden = buffer(p, "serve.hidden"),
+                      *table = buffer(p, "serve.table");
   return (ServeLimits){.vocab = (int)logits->dim[1],
                        .hidden = hidden && hidden->rank == 2 ? (int)hidden->dim[1] : 0,
                        .ctx = (int)p->h->time,
-                       .tokens = (int)buffer(p, "slots")->dim[0],
+                       .tokens = (int)buffer(p, "serve.slots")->dim[0],
                        .seqs = (int)table->dim[0],
                        .rows = (int)logits->dim[0]};
 }
@@ -52,7 +55,7 @@ static ServeLimits limits_of(const Program *p) {
 /* How many pages: what all sequences can fill, what the program numbers, what was asked or half of what is free. With too few
  * for the context, that becomes shorter. */
 static bool choose_pages(ProgramModel *pm, uint64_t asked, Report *err) {
-  const ProgramBuffer *table = buffer(pm->p, "table");
+  const ProgramBuffer *table = buffer(pm->p, "serve.table");
   ServeLimits *l = &pm->m.limits;
   uint64_t most = (uint64_t)table->dim[0] * (uint64_t)table->dim[1], room = asked ? asked : machine_memory() / 2;
   for (int i = 0; i < pm->p->nbuffers; i++) {
@@ -97,6 +100,7 @@ static bool run(ServeModel *m, Report *err) {
   const ServeLimits *l = &m->limits;
   if (b->n < 1 || b->n > l->tokens || b->s < 1 || b->s > l->seqs || b->r < 0 || b->r > l->rows)
     return report_add(err, "a batch of %d tokens, %d sequences, %d rows", b->n, b->s, b->r);
+  if (pm->positions) memcpy(pm->positions, b->positions, (size_t)b->n * sizeof(int32_t));
   engine_set_symbol(pm->e, "T", b->n);
   engine_set_symbol(pm->e, "S", b->s);
   engine_set_symbol(pm->e, "S1", b->s + 1);
@@ -136,14 +140,16 @@ static bool start(ProgramModel *pm, void *const *params, const ProgramModelOptio
   engine_set_symbol(pm->e, "P", pm->m.limits.pages);
   ServeBatch *b = &pm->m.batch;
   *b = (ServeBatch){.tokens = engine_buffer(pm->e, program_source(p, "tokens")),
-                    .positions = engine_named(pm->e, "positions"),
-                    .slots = engine_named(pm->e, "slots"),
-                    .starts = engine_named(pm->e, "starts"),
-                    .table = engine_named(pm->e, "table"),
-                    .table_width = (int)buffer(p, "table")->dim[1],
-                    .rows = engine_named(pm->e, "rows"),
-                    .logits = engine_named(pm->e, "next_logits"),
-                    .hidden = engine_named(pm->e, "hidden")};
+                    .positions = engine_named(pm->e, "serve.positions"),
+                    .slots = engine_named(pm->e, "serve.slots"),
+                    .starts = engine_named(pm->e, "serve.starts"),
+                    .table = engine_named(pm->e, "serve.table"),
+                    .table_width = (int)buffer(p, "serve.table")->dim[1],
+                    .rows = engine_named(pm->e, "serve.rows"),
+                    .logits = engine_named(pm->e, "serve.logits"),
+                    .hidden = engine_named(pm->e, "serve.hidden")};
+  int own = program_source(p, "positions");
+  if (own >= 0) pm->positions = engine_buffer(pm->e, own);
   pm->m.run = run;
   pm->m.copy_page = copy_page;
   pm->m.free = model_free;
