@@ -112,6 +112,24 @@ static bool open_weights(Opened *o, Report *err) {
   return o->weights && pack_find(&o->program, o->weights, o->param, err);
 }
 
+/* "first,second": no name may be empty. */
+static bool read_aliases(Opened *o, const char *text, Report *err) {
+  int n = 1;
+  for (const char *p = text; p && *p; p++) n += *p == ',';
+  if (!text) return true;
+  o->alias_text = strdup(text);
+  o->alias = calloc((size_t)n, sizeof(*o->alias));
+  if (!o->alias_text || !o->alias) return report_add(err, "out of memory");
+  char *rest = o->alias_text;
+  for (int i = 0; i < n; i++) {
+    o->alias[i] = strsep(&rest, ",");
+    if (!*o->alias[i]) return report_add(err, "--alias '%s': a name is empty", text);
+  }
+  o->served.alias = o->alias;
+  o->served.nalias = n;
+  return true;
+}
+
 bool opened_model(Opened *o, const OpenOptions *options, Report *notes, Report *err) {
   struct stat st;
   if (!artifact_check(o->file, options->no_check ? WEIGHTS_SECTION : NULL, err) || !open_codec(o, err) ||
@@ -130,6 +148,7 @@ bool opened_model(Opened *o, const OpenOptions *options, Report *notes, Report *
   o->batcher = batcher_new(o->model, &batch, err);
   if (!o->batcher) return false;
   open_chat(o, notes);
+  if (!read_aliases(o, options->alias, err)) return false;
   Served *s = &o->served;
   s->name = json_string_value(json_object_get(o->card, "model"));
   s->model = o->model;
@@ -148,6 +167,7 @@ void opened_close(Opened *o) {
   json_decref(o->chat_variables);
   if (o->codec) codec_free(o->codec);
   free(o->eos);
+  free(o->alias_text), free(o->alias);
   free(o->param);
   safe_close(o->weights);
   json_decref(o->card);

@@ -13,6 +13,7 @@ typedef struct OpenOptions {
   int max_queue;  /* behind them */
   double latency; /* milliseconds between tokens of running streams while prompts arrive; 0: unbounded */
   bool no_prefix_cache, no_check;
+  const char *alias; /* further names of the model, with commas between them; NULL: none */
 } OpenOptions;
 
 /* Rows of a command's table, for a struct T with a member `open`. */
@@ -30,8 +31,8 @@ typedef struct OpenOptions {
        offsetof(T, open.cache),                                                                                        \
        0.001,                                                                                                          \
        1e6,                                                                                                            \
-       "memory for keys and values; default: what max-seqs sequences need, if there is room"},                         \
-      {"--max-seqs",                                                                                                   \
+       "memory for keys and values; default: what max-batch sequences need, if there is room"},                        \
+      {"--max-batch",                                                                                                  \
        "N",                                                                                                            \
        OPT_INT,                                                                                                        \
        offsetof(T, open.max_seqs),                                                                                     \
@@ -61,7 +62,9 @@ typedef struct Opened {
   ServeModel *model;
   Batcher *batcher;
   int32_t *eos;
-  Served served; /* of all these */
+  char *alias_text;   /* of the aliases */
+  const char **alias; /* into it */
+  Served served;      /* of all these */
 } Opened;
 
 /* File, card and program alone. Close it after errors, too. */

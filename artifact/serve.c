@@ -59,6 +59,8 @@ static int run(const Call *c) {
 static const Opt opts[] = {
     {"--max-latency-ms", "MS", OPT_NUM, offsetof(Serve, open.latency), 0, 1e6,
      "between tokens of running streams while prompts arrive; default: unbounded"},
+    {"--alias", "NAME,...", OPT_TEXT, offsetof(Serve, open.alias), 0, 0,
+     "further names that requests may call the model by"},
     OPEN_OPTIONS(Serve),
 };
 

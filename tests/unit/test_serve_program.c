@@ -4,6 +4,7 @@
 #include "codegen/jit.h"
 #include "driver/compile.h"
 #include "ir/eval.h"
+#include "serve/batch.h"
 #include "serve/program_model.h"
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -16,7 +17,7 @@ typedef struct Served {
   Arena *a;
   Compile whole, c; /* the forward graph; the program */
   Jit *jit;
-  Program p;
+  Program *p; /* the engine holds on to it */
   ServeModel *m;
   Tensor *param;  /* by input of the forward graph */
   int64_t length; /* that the forward graph was built for */
@@ -61,7 +62,7 @@ static void **fill(Served *s) {
       tensor_set(&s->param[i], EVAL_EXACT, k, t.rank == 1 ? 1 + 0.3 * number() : 0.2 * number());
   }
   const Graph *serve = module_find(s->c.module, "serve");
-  void **at = NEW_ARRAY(s->a, void *, s->p.nbuffers);
+  void **at = NEW_ARRAY(s->a, void *, s->p->nbuffers);
   for (int i = 0; i < serve->ninputs; i++) {
     const Input *in = &serve->inputs[i];
     if (in->kind != IN_PARAM) continue;
@@ -75,16 +76,18 @@ static void **fill(Served *s) {
     Tensor x = tensor_new(s->a, t, EVAL_EXACT);
     for (int64_t k = 0; k < type_elements(t); k++)
       tensor_set(&x, EVAL_EXACT, k, tensor_get(&s->param[from - g->inputs], EVAL_EXACT, k));
-    int b = program_buffer(&s->p, in->name);
-    cr_assert(b >= 0 && s->p.buffers[b].bytes == (uint64_t)type_bytes(t), "%s", in->name);
+    int b = program_buffer(s->p, in->name);
+    cr_assert(b >= 0 && s->p->buffers[b].bytes == (uint64_t)type_bytes(t), "%s", in->name);
     at[b] = arena_alloc(s->a, (size_t)type_bytes(t));
     tensor_write(&x, at[b]);
   }
   return at;
 }
 
-static Served start(const char *model, const char **sets, int nsets, const char *target, DType dtype, int threads) {
+static Served start_with(const char *model, const char **sets, int nsets, const char *target, DType dtype, int threads,
+                         int seqs) {
   Served s = {.a = arena_new(), .length = LONGEST};
+  s.p = NEW(s.a, Program);
   Report err = {0};
   s.whole = compile(s.a, model, sets, nsets, target);
   s.whole.batch = 1, s.whole.time = LONGEST;
@@ -97,17 +100,21 @@ static Served start(const char *model, const char **sets, int nsets, const char 
   }
   s.c = compile(s.a, model, sets, nsets, target);
   s.c.infer = true;
-  s.c.serve = (InferSpec){.seqs = SEQS, .tokens = 150, .rows = 16, .ctx = LONGEST, .dtype = dtype};
+  s.c.serve = (InferSpec){.seqs = seqs, .tokens = 150, .rows = seqs > 16 ? seqs : 16, .ctx = LONGEST, .dtype = dtype};
   ok = compile_run(&s.c, STAGE_OBJECT);
   cr_assert(ok, "%s", text_of(s.c.diags, NULL));
   s.jit = jit_load(s.c.diags, &s.c.object);
   cr_assert(s.jit != NULL, "%s", text_of(s.c.diags, NULL));
-  ok = program_open(&s.p, jit_symbol(s.jit, s.c.diags, "ink_program"), jit_symbol(s.jit, s.c.diags, "ink_kernels"),
-                    &err);
+  ok =
+      program_open(s.p, jit_symbol(s.jit, s.c.diags, "ink_program"), jit_symbol(s.jit, s.c.diags, "ink_kernels"), &err);
   cr_assert(ok, "%s", err.text);
-  s.m = program_model_new(&s.p, fill(&s), &(ProgramModelOptions){.threads = threads}, &err);
+  s.m = program_model_new(s.p, fill(&s), &(ProgramModelOptions){.threads = threads}, &err);
   cr_assert(s.m != NULL, "%s", err.text);
   return s;
+}
+
+static Served start(const char *model, const char **sets, int nsets, const char *target, DType dtype, int threads) {
+  return start_with(model, sets, nsets, target, dtype, threads, SEQS);
 }
 
 static void stop(Served *s) {
@@ -227,4 +234,69 @@ Test(serve_program, dropout_is_the_identity) {
   cr_assert(!strcmp(text[0].s, text[1].s), "%s\n%s", text[0].s, text[1].s);
   text_free(&text[0]), text_free(&text[1]);
   arena_free(a);
+}
+
+/* ---- through the batcher: 32 prompts at once, each as alone */
+
+enum { ASKED = 32, ANSWER = 30 };
+
+typedef struct Heard {
+  int32_t token[ANSWER];
+  float logprob[ANSWER];
+  int n;
+  bool done;
+} Heard;
+
+static void hear(void *ctx, const GenEvent *e) {
+  Heard *h = ctx;
+  if (e->kind == GEN_TOKEN) h->token[h->n] = e->token, h->logprob[h->n++] = e->logprob;
+  if (e->kind == GEN_DONE) h->done = e->finish == GEN_LENGTH;
+}
+
+static void ask(Batcher *b, int which, const int32_t *prompt, Heard *h) {
+  bool full = false;
+  Report err = {0};
+  *h = (Heard){0};
+  GenRequest r = {.prompt = prompt, .nprompt = 1 + which * 5, .max_tokens = ANSWER, .top = 0, .sink = hear, .ctx = h};
+  r.sample =
+      (SampleParams){.temperature = which % 3 ? 0.8f : 0, .top_p = which % 2 ? 0.9f : 1, .repetition = 1, .seed = 5};
+  cr_assert(batcher_submit(b, &r, &full, &err), "%s", err.text);
+}
+
+static Batcher *batcher(Served *s, bool prefixes) {
+  Report err = {0};
+  Batcher *b = batcher_new(s->m, &(BatchOptions){.max_queue = ASKED, .no_prefix_cache = !prefixes}, &err);
+  cr_assert(b != NULL, "%s", err.text);
+  return b;
+}
+
+Test(serve_program, many_at_once_are_as_alone) {
+  static Heard together[2][ASKED], alone[ASKED];
+  static int32_t prompt[ASKED][LONGEST];
+  for (int dtype = 0; dtype < 2; dtype++) {
+    Served s =
+        start_with("models/llama.yaml", tiny_llama, LEN(tiny_llama), "cpu:native", dtype ? DT_bf16 : DT_f32, 2, ASKED);
+    for (int i = 0; i < ASKED; i++) /* the first half of each second prompt is the one before */
+      for (int k = 0; k < LONGEST; k++)
+        prompt[i][k] = i % 2 && k < 70 ? prompt[i - 1][k] : (int32_t)((number() + 1) / 2 * s.m->limits.vocab);
+    for (int prefixes = 0; prefixes < 2; prefixes++) {
+      Batcher *b = batcher(&s, prefixes);
+      for (int i = 0; i < ASKED; i++) ask(b, i, prompt[i], &together[prefixes][i]);
+      while (batcher_step(b)) {
+      }
+      batcher_free(b);
+    }
+    for (int i = 0; i < ASKED; i++) {
+      Batcher *b = batcher(&s, false);
+      ask(b, i, prompt[i], &alone[i]);
+      while (batcher_step(b)) {
+      }
+      batcher_free(b);
+      cr_assert(alone[i].done && alone[i].n == ANSWER);
+      for (int prefixes = 0; prefixes < 2; prefixes++)
+        cr_assert(!memcmp(&together[prefixes][i], &alone[i], sizeof(Heard)), "prompt %d, %s prefixes", i,
+                  prefixes ? "with" : "without");
+    }
+    stop(&s);
+  }
 }
