@@ -26,45 +26,9 @@
  *
  * Where B is a packed weight (ir/type.h: panels) its panels are read where they lie, and where M is known at run time only, there
  * is a nest for each of several M, with tiles as high as those rows want: a decode has one row, a prompt hundreds. */
-#include "codegen/lower_tile.h"
+#include "codegen/lower_contract.h"
 #include "codegen/schedule.h"
-#include "ir/rule.h"
 #include <string.h>
-
-typedef struct Operand {
-  Val v;
-  Space s;
-  Cursor c;
-} Operand;
-
-typedef struct Letters { /* merged runs of letters of one class, outermost first */
-  int n;
-  char first[MAX_RANK];
-  Dim dim[MAX_RANK][MAX_RANK];
-  int ndim[MAX_RANK];
-} Letters;
-
-typedef struct Contract {
-  Lower *lo;
-  Kernel *k;
-  const Node *node;
-  Rule rule; /* after a possible swap: a has M, b has N */
-  Operand a, b;
-  Space out;
-  Cursor oc;
-  Letters M, N, K, batch;
-  KV m, n, kk;            /* extents: all of M, last run of N, all of K */
-  KV outer[2 * MAX_RANK]; /* indices of batch runs, then of N runs but the one along the lanes */
-  int mr, nv, lanes, nr, mc, nc, mb, kc;
-  int columns;    /* the run of N that is walked along the lanes; -1: none, a tile has one column */
-  bool one_run;   /* all of K is one run of KC: C is a single tile */
-  DType dt;       /* of the operands */
-  int group;      /* k in a step: 2 for operands of bf16, 4 of i8, else 1 */
-  bool odd;       /* the last step may have less */
-  int A, B, C, T; /* scratch; B the weight's buffer where it is packed */
-  int S;          /* scratch: of i8, by row of the block of A: what is to be taken off */
-  bool packed;    /* B is, as panels of nr columns */
-} Contract;
 
 static Operand operand(Lower *lo, Val v) {
   Operand o = {.v = v};
@@ -110,253 +74,39 @@ static void regroup(Contract *w, Space *s, const char *letters) {
   s->start[s->ngroups] = s->rank;
 }
 
-static KV run_extent(Kernel *k, const Letters *l, int run) {
+KV contract_extent(Kernel *k, const Letters *l, int run) {
   KV n = k_ic(k, 1);
   for (int i = 0; i < l->ndim[run]; i++) n = k_mul(k, n, lower_extent(k, l->dim[run][i]));
   return n;
 }
 
 /* Sets the cursor's index of the group that starts with a letter. */
-static void set_index(Cursor *c, const char *letters, int n, char first, KV x) {
+void contract_index(Cursor *c, const char *letters, int n, char first, KV x) {
   int axis = rule_find(letters, n, first);
   if (axis >= 0) c->idx[space_group(c->s, axis)] = x;
 }
 
-static void set_flat(Kernel *k, Cursor *c, const char *letters, int n, const Letters *l, KV flat) {
+void contract_flat(Kernel *k, Cursor *c, const char *letters, int n, const Letters *l, KV flat) {
   for (int i = l->n - 1; i >= 0; i--) {
-    KV e = i ? run_extent(k, l, i) : 0;
-    set_index(c, letters, n, l->first[i], i ? k_i2(k, K_imod, flat, e) : flat);
+    KV e = i ? contract_extent(k, l, i) : 0;
+    contract_index(c, letters, n, l->first[i], i ? k_i2(k, K_imod, flat, e) : flat);
     if (i) flat = k_i2(k, K_idiv, flat, e);
   }
 }
 
-static void set_outer(Contract *w, Cursor *c, const char *letters, int n) {
-  for (int i = 0; i < w->batch.n; i++) set_index(c, letters, n, w->batch.first[i], w->outer[i]);
+void contract_outer(Contract *w, Cursor *c, const char *letters, int n) {
+  for (int i = 0; i < w->batch.n; i++) contract_index(c, letters, n, w->batch.first[i], w->outer[i]);
   for (int i = 0; i < w->N.n; i++)
-    if (i != w->columns) set_index(c, letters, n, w->N.first[i], w->outer[w->batch.n + i]);
+    if (i != w->columns) contract_index(c, letters, n, w->N.first[i], w->outer[w->batch.n + i]);
 }
 
-static KV panels(Kernel *k, KV n, int r) {
+KV contract_panels(Kernel *k, KV n, int r) {
   return k_i2(k, K_idiv, k_add(k, n, k_ic(k, r - 1)), k_ic(k, r));
 }
 
-/* ---- packing */
-
-typedef struct Pack {
-  Contract *w;
-  Operand *o;
-  const char *letters;
-  int nletters;
-  bool is_b;
-  KV x0, x1; /* rows (of A) or columns (of B) of the block */
-  KV k0, k1;
-  int buf, r; /* panel width */
-} Pack;
-
 /* Steps from k0 to k. */
-static KV steps_to(const Contract *w, KV k0, KV k) {
-  return panels(w->k, k_sub(w->k, k, k0), w->group);
-}
-
-static void pack_at(Pack *p, KV x, KV kk) {
-  Contract *w = p->w;
-  Cursor *c = &p->o->c;
-  if (p->is_b && w->columns >= 0)
-    set_index(c, p->letters, p->nletters, w->N.first[w->columns], x);
-  else if (!p->is_b)
-    set_flat(w->k, c, p->letters, p->nletters, &w->M, x);
-  set_flat(w->k, c, p->letters, p->nletters, &w->K, kk);
-}
-
-static KV value_at(Pack *p, KV x, KV kk, int lanes, KV count) {
-  Cursor *c = &p->o->c;
-  cursor_rows_reset(c);
-  cursor_begin(c, lanes, count);
-  pack_at(p, x, kk);
-  return cursor_value(c, p->o->v);
-}
-
-/* v[i] of the k of a step, one behind the other, in the place of one f32. */
-static KV joined_step(const Contract *w, const KV *v) {
-  Kernel *k = w->k;
-  if (w->group == 1) return v[0];
-  if (w->group == 2) return k_f(k, K_pair, v[0], v[1], 0);
-  return k_join(k, k_join(k, v[0], v[1], 8), k_join(k, v[2], v[3], 8), 16);
-}
-
-/* What a step takes from lanes along x: the operand at kk, with those at the next k where they go together. */
-static KV step_at(Pack *p, KV x, KV kk, int lanes, KV count) {
-  Kernel *k = p->w->k;
-  KV v[4], last = k_sub(k, p->k1, k_ic(k, 1));
-  for (int i = 0; i < p->w->group; i++) {
-    bool fill = p->w->odd && i;
-    KV at = k_add(k, kk, k_ic(k, i));
-    v[i] = value_at(p, x, fill ? k_min(k, at, last) : at, lanes, count);
-    if (fill) v[i] = k_keep_n(k, v[i], k_mul(k, k_sub(k, k_add(k, last, k_ic(k, 1)), at), k_ic(k, lanes)), 0);
-  }
-  return joined_step(p->w, v);
-}
-
-static int group_of(const Operand *o, const char *letters, int n, char first) {
-  return space_group(&o->s, rule_find(letters, n, first));
-}
-
-/* The first n lanes, in pieces of 2^i: whole stores are faster than masked ones. */
-static void store_first(Kernel *k, int buf, KV at, KV v, int n) {
-  int lanes = k_lanes(k, v);
-  for (int from = 0; from < n;) {
-    int piece = lanes;
-    while (piece > n - from) piece /= 2;
-    uint8_t mask[KIR_LANES];
-    for (int i = 0; i < piece; i++) mask[i] = (uint8_t)(from + i);
-    KV x = piece == lanes ? v : piece == 1 ? k_extract(k, v, from) : k_shuffle(k, v, v, mask, piece);
-    k_store(k, buf, k_add(k, at, k_ic(k, from)), x);
-    from += piece;
-  }
-}
-
-/* Vectors along x (M or N), copied as they lie: a few rows of k at a time for all panels, so that memory is read along its rows. */
-static void pack_along_x(Pack *p) {
-  enum { ROWS = 8 };
-  Kernel *k = p->w->k;
-  int lanes = p->w->lanes, r = p->r, over = (r + lanes - 1) / lanes * lanes - r; /* lanes loaded beyond a panel */
-  KV n = k_sub(k, p->x1, p->x0), zero = k_ic(k, 0), size = k_mul(k, steps_to(p->w, p->k0, p->k1), k_ic(k, r));
-  KV whole = k_i2(k, K_idiv, over ? k_i2(k, K_imax, k_sub(k, n, k_ic(k, over)), zero) : n, k_ic(k, r));
-  KV kb = k_for(k, p->k0, p->k1, ROWS), ke = k_min(k, k_add(k, kb, k_ic(k, ROWS)), p->k1);
-  for (int masked = 0; masked < 2; masked++) {
-    KV panel = k_for(k, masked ? whole : zero, masked ? panels(k, n, r) : whole, 1);
-    KV x = k_add(k, p->x0, k_mul(k, panel, k_ic(k, r))), base = k_mul(k, panel, size),
-       kk = k_for(k, kb, ke, p->w->group);
-    KV at = k_add(k, base, k_mul(k, steps_to(p->w, p->k0, kk), k_ic(k, r)));
-    for (int j = 0; j < r; j += lanes) {
-      KV xj = k_add(k, x, k_ic(k, j));
-      KV v = step_at(p, xj, kk, lanes, masked ? k_sub(k, p->x1, xj) : 0);
-      store_first(k, p->buf, k_add(k, at, k_ic(k, j)), v, r - j < lanes ? r - j : lanes);
-    }
-    k_end(k);
-    k_end(k);
-  }
-  k_end(k);
-}
-
-/* The vector along k of a row: values, or, of i8 that lie in memory as they are, quads. count: of them, 0: all. */
-static KV row_at(Pack *p, KV x, KV kk, KV count, bool quads) {
-  Kernel *k = p->w->k;
-  int lanes = p->w->lanes;
-  if (quads) {
-    pack_at(p, x, kk);
-    return k_load_q(k, p->w->lo->in_buf[p->o->v], cursor_address(&p->o->c, p->o->v), count, lanes);
-  }
-  KV v = value_at(p, x, kk, lanes, count);
-  return count && p->w->odd && p->w->group > 1 ? k_keep_n(k, v, count, 0) : v;
-}
-
-/* The last step of a panel, element by element. */
-static void pack_last(Pack *p, KV panel, KV x) {
-  Kernel *k = p->w->k;
-  KV kk =
-      k_add(k, p->k0, k_mul(k, k_i2(k, K_idiv, k_sub(k, p->k1, p->k0), k_ic(k, p->w->group)), k_ic(k, p->w->group)));
-  k_if(k, k_i2(k, K_ilt, kk, p->k1));
-  KV at = k_add(k, panel, k_mul(k, steps_to(p->w, p->k0, kk), k_ic(k, p->r)));
-  KV j = k_for(k, k_ic(k, 0), k_ic(k, p->r), 1);
-  k_store(k, p->buf, k_add(k, at, j), step_at(p, k_min(k, k_add(k, x, j), k_sub(k, p->x1, k_ic(k, 1))), kk, 1, 0));
-  k_end(k);
-  k_end(k);
-}
-
-/* Vectors along k: lanes rows at a time, transposed. Whole vectors are stored even where a panel is narrower; they spill into
- * what is stored next: the next k, the panel that is packed next, or the slack behind the last. */
-static void pack_along_k(Pack *p, KV panel, KV x) {
-  Kernel *k = p->w->k;
-  bool quads = p->w->dt == DT_i8 && !val_node(p->w->lo->g, p->o->v);
-  int lanes = p->w->lanes, unit = quads ? p->w->group : 1, group = quads ? 1 : p->w->group, depth = lanes * unit;
-  KV whole = k_add(k, p->k0, k_mul(k, k_i2(k, K_idiv, k_sub(k, p->k1, p->k0), k_ic(k, depth)), k_ic(k, depth)));
-  KV end = k_sub(k, p->x1, k_ic(k, 1));
-  int64_t a;
-  bool exact = k_const(k, k_sub(k, p->k1, p->k0), &a) && a % depth == 0;
-  for (int tail = 0; tail < (exact ? 1 : 2); tail++) {
-    KV kk, count = 0;
-    if (tail) {
-      count = k_i2(k, K_idiv, k_sub(k, p->k1, whole), k_ic(k, unit));
-      k_if(k, k_i2(k, K_ilt, k_ic(k, 0), count));
-      kk = whole;
-    } else {
-      kk = k_for(k, p->k0, whole, depth);
-    }
-    KV at = k_add(k, panel, k_mul(k, steps_to(p->w, p->k0, kk), k_ic(k, p->r)));
-    KV v[TILE_VECTORS][KIR_LANES];
-    int groups = (p->r + lanes - 1) / lanes, done = 0;
-    for (int q = 0; q < groups; q++) {
-      for (int i = 0; i < lanes; i++)
-        v[q][i] = q * lanes + i >= p->r
-                      ? v[q][0]
-                      : row_at(p, k_min(k, k_add(k, x, k_ic(k, q * lanes + i)), end), kk, count, quads);
-      tile_transpose(k, v[q], lanes);
-      if (q + 1 < groups && p->r % lanes) continue; /* stores that spill come in order of their places */
-      for (int i = 0; i < lanes; i += group)
-        for (int s = done; s <= q; s++)
-          k_store(k, p->buf, k_add(k, at, k_ic(k, i / group * p->r + s * lanes)),
-                  quads ? v[s][i] : joined_step(p->w, &v[s][i]));
-      done = q + 1;
-    }
-    k_end(k);
-  }
-  if (quads && p->w->odd) pack_last(p, panel, x);
-}
-
-/* Any layout: element by element. */
-static void pack_scalar(Pack *p, KV panel, KV x) {
-  Kernel *k = p->w->k;
-  KV loop = k_for(k, p->k0, p->k1, p->w->group), end = k_sub(k, p->x1, k_ic(k, 1));
-  KV at = k_add(k, panel, k_mul(k, steps_to(p->w, p->k0, loop), k_ic(k, p->r)));
-  KV j = k_for(k, k_ic(k, 0), k_ic(k, p->r), 1);
-  k_store(k, p->buf, k_add(k, at, j), step_at(p, k_min(k, k_add(k, x, j), end), loop, 1, 0));
-  k_end(k);
-  k_end(k);
-}
-
-static void pack(Pack *p) {
-  Contract *w = p->w;
-  Kernel *k = w->k;
-  Operand *o = p->o;
-  const Letters *X = p->is_b ? &w->N : &w->M;
-  char last = p->nletters ? p->letters[p->nletters - 1] : 0;
-  bool x_inner = last && X->n && !(p->is_b && w->columns < 0) && (p->is_b || X->n == 1) &&
-                 rule_find(w->rule.out, w->rule.no, last) >= 0 &&
-                 rule_find(p->is_b ? w->rule.a : w->rule.b, p->is_b ? w->rule.na : w->rule.nb, last) < 0 &&
-                 group_of(o, p->letters, p->nletters, X->first[X->n - 1]) == o->s.ngroups - 1;
-  bool k_inner = !x_inner && w->K.n == 1 && group_of(o, p->letters, p->nletters, w->K.first[0]) == o->s.ngroups - 1;
-  o->c = cursor_new(w->lo, &o->s, x_inner || k_inner ? o->s.ngroups - 1 : -1);
-  set_outer(w, &o->c, p->letters, p->nletters);
-  if (x_inner) {
-    pack_along_x(p);
-    return;
-  }
-  KV size = k_mul(k, steps_to(w, p->k0, p->k1), k_ic(k, p->r));
-  KV x = k_for(k, p->x0, p->x1, p->r);
-  KV panel = k_mul(k, k_i2(k, K_idiv, k_sub(k, x, p->x0), k_ic(k, p->r)), size);
-  if (k_inner)
-    pack_along_k(p, panel, x);
-  else
-    pack_scalar(p, panel, x);
-  k_end(k);
-}
-
-/* By row of the block of A, panel by panel: 128 times its sum over the run of k. */
-static void sum_rows(Contract *w, KV rows, KV depth) {
-  Kernel *k = w->k;
-  KV panel = k_for(k, k_ic(k, 0), panels(k, rows, w->mr), 1), mr = k_ic(k, w->mr);
-  KV offset = k_f(k, K_flip, k_fc(k, 0, w->lanes), 0, 0);
-  for (int i = 0; i < w->mr; i += w->lanes) { /* what a vector has beyond the panel is written over by the next */
-    KV a = k_add(k, k_mul(k, panel, k_mul(k, depth, mr)), k_ic(k, i)), zero = k_fc(k, 0, w->lanes);
-    KV step = k_for(k, k_ic(k, 0), depth, 1), sum = k_iter(k, zero);
-    KV at = k_add(k, a, k_mul(k, step, mr));
-    sum = k_f(k, K_dpbusd, offset, k_load(k, w->A, at, w->lanes), sum);
-    k_yield(k, &sum, 1);
-    k_end(k);
-    k_store(k, w->S, k_add(k, k_mul(k, panel, mr), k_ic(k, i)), k_result(k, step, 0));
-  }
-  k_end(k);
+KV contract_steps(const Contract *w, KV k0, KV k) {
+  return contract_panels(w->k, k_sub(w->k, k, k0), w->group);
 }
 
 /* ---- the tile */
@@ -385,10 +135,11 @@ static void advance_tile(Contract *w, Block *b, KV ap, KV bp) {
   }
   Tile t = {w->mr, w->nv, w->lanes, w->A, w->B, {0}, k_ic(k, w->mr), bp, k_ic(k, w->nr), 0};
   if (w->packed)
-    t.b = k_add(k, k_mul(k, b->n, steps_to(w, k_ic(k, 0), w->kk)), k_mul(k, steps_to(w, k_ic(k, 0), b->k0), t.b_step));
+    t.b = k_add(k, k_mul(k, b->n, contract_steps(w, k_ic(k, 0), w->kk)),
+                k_mul(k, contract_steps(w, k_ic(k, 0), b->k0), t.b_step));
   t.dt = w->dt;
   for (int i = 0; i < w->mr; i++) t.a[i] = k_add(k, ap, k_ic(k, i));
-  tile_chain(k, &t, k_ic(k, 0), steps_to(w, b->k0, b->k1), unroll, acc);
+  tile_chain(k, &t, k_ic(k, 0), contract_steps(w, b->k0, b->k1), unroll, acc);
   for (int i = 0; i < w->mr * w->nv; i++) k_store(k, w->C, k_add(k, b->cell, k_ic(k, i * w->lanes)), acc[i]);
 }
 
@@ -429,8 +180,8 @@ static void walk_tile(Contract *w, Block *b, bool init) {
     KV n = k_add(k, b->n, k_mul(k, k_i2(k, K_imod, v, nv), k_ic(k, w->lanes)));
     KV at = k_add(k, b->cell, k_mul(k, v, k_ic(k, step)));
     cursor_rows_reset(c);
-    set_outer(w, c, w->rule.out, w->rule.no);
-    set_flat(k, c, w->rule.out, w->rule.no, &w->M, k_add(k, b->m, k_i2(k, K_idiv, v, nv)));
+    contract_outer(w, c, w->rule.out, w->rule.no);
+    contract_flat(k, c, w->rule.out, w->rule.no, &w->M, k_add(k, b->m, k_i2(k, K_idiv, v, nv)));
     if (w->columns >= 0) c->idx[c->vgroup] = n;
     cursor_begin(c, lanes, masked ? k_sub(k, b->n1, n) : 0);
     if (init) {
@@ -467,8 +218,8 @@ static void prefetch_next(Contract *w, Block *b) {
   if (w->columns < 0) return;
   KV row = k_for(k, k_ic(k, 0), k_ic(k, w->mr), 1);
   cursor_rows_reset(c);
-  set_outer(w, c, w->rule.out, w->rule.no);
-  set_flat(k, c, w->rule.out, w->rule.no, &w->M, k_add(k, b->m, k_add(k, row, k_ic(k, w->mr))));
+  contract_outer(w, c, w->rule.out, w->rule.no);
+  contract_flat(k, c, w->rule.out, w->rule.no, &w->M, k_add(k, b->m, k_add(k, row, k_ic(k, w->mr))));
   for (int j = 0; j < w->nv; j++) {
     c->idx[c->vgroup] = k_add(k, b->n, k_ic(k, j * w->lanes));
     cursor_begin(c, w->lanes, 0);
@@ -494,18 +245,18 @@ static void end_tile(Contract *w, Block *b) {
 /* One run of k, at most KC: both operands packed, every tile of the block advanced. */
 static void advance(Contract *w, Block *b) {
   Kernel *k = w->k;
-  KV depth = steps_to(w, b->k0, b->k1);
+  KV depth = contract_steps(w, b->k0, b->k1);
   b->first_k = k_i2(k, K_ieq, b->k0, b->chain);
   b->last_of_chain = k_i2(k, K_ieq, b->k1, b->chain_end);
   Pack pb = {w, &w->b, w->rule.b, w->rule.nb, true, b->n0, b->n1, b->k0, b->k1, w->B, w->nr};
-  if (!w->packed) pack(&pb);
+  if (!w->packed) contract_pack(&pb);
   KV m = k_for(k, b->m0, b->m1, w->mc), mend = k_min(k, k_add(k, m, k_ic(k, w->mc)), b->m1);
   Pack pa = {w, &w->a, w->rule.a, w->rule.na, false, m, mend, b->k0, b->k1, w->A, w->mr};
-  pack(&pa);
-  if (w->dt == DT_i8) sum_rows(w, k_sub(k, mend, m), depth);
+  contract_pack(&pa);
+  if (w->dt == DT_i8) contract_sum_rows(w, k_sub(k, mend, m), depth);
   KV first = k_i2(k, K_idiv, k_sub(k, m, b->m0), k_ic(k, w->mr));
   KV jb = k_for(k, k_ic(k, 0), b->np, 1);
-  KV ia = k_for(k, k_ic(k, 0), panels(k, k_sub(k, mend, m), w->mr), 1);
+  KV ia = k_for(k, k_ic(k, 0), contract_panels(k, k_sub(k, mend, m), w->mr), 1);
   b->sums = k_mul(k, ia, k_ic(k, w->mr));
   b->m = k_add(k, m, b->sums);
   b->n = k_add(k, b->n0, k_mul(k, jb, k_ic(k, w->nr)));
@@ -561,15 +312,15 @@ static void nest(Contract *w, const Schedule *s) {
   else
     lower_share(k, w->n, w->nr, &b.n0, &b.n1);
   int nouter = 0;
-  for (int i = 0; i < w->batch.n; i++) w->outer[nouter++] = k_for(k, k_ic(k, 0), run_extent(k, &w->batch, i), 1);
+  for (int i = 0; i < w->batch.n; i++) w->outer[nouter++] = k_for(k, k_ic(k, 0), contract_extent(k, &w->batch, i), 1);
   for (int i = 0; i < w->N.n; i++)
-    if (i != w->columns) w->outer[nouter++] = k_for(k, k_ic(k, 0), run_extent(k, &w->N, i), 1);
+    if (i != w->columns) w->outer[nouter++] = k_for(k, k_ic(k, 0), contract_extent(k, &w->N, i), 1);
   KV n0 = k_for(k, b.n0, b.n1, w->nc), m0 = k_for(k, b.m0, b.m1, w->mb);
   Block inner = {.m0 = m0, .n0 = n0};
   inner.m1 = k_min(k, k_add(k, m0, k_ic(k, w->mb)), b.m1);
   inner.n1 = k_min(k, k_add(k, n0, k_ic(k, w->nc)), b.n1);
-  inner.mp = panels(k, k_sub(k, inner.m1, inner.m0), w->mr);
-  inner.np = panels(k, k_sub(k, inner.n1, inner.n0), w->nr);
+  inner.mp = contract_panels(k, k_sub(k, inner.m1, inner.m0), w->mr);
+  inner.np = contract_panels(k, k_sub(k, inner.n1, inner.n0), w->nr);
   block(w, &inner);
   for (int i = 0; i < nouter + 2; i++) k_end(k);
 }
@@ -656,10 +407,10 @@ bool lower_contract(Lower *lo) {
   if (bk > CHAIN && w.dt != DT_i8) w.T = k_scratch(k, "T", DT_f32, c_most);
 
   w.m = k_ic(k, 1), w.kk = k_ic(k, 1);
-  for (int i = 0; i < w.M.n; i++) w.m = k_mul(k, w.m, run_extent(k, &w.M, i));
-  for (int i = 0; i < w.K.n; i++) w.kk = k_mul(k, w.kk, run_extent(k, &w.K, i));
+  for (int i = 0; i < w.M.n; i++) w.m = k_mul(k, w.m, contract_extent(k, &w.M, i));
+  for (int i = 0; i < w.K.n; i++) w.kk = k_mul(k, w.kk, contract_extent(k, &w.K, i));
   w.odd = !(k_const(k, w.kk, &all) && all % w.group == 0);
-  w.n = w.columns < 0 ? k_ic(k, 1) : run_extent(k, &w.N, w.columns);
+  w.n = w.columns < 0 ? k_ic(k, 1) : contract_extent(k, &w.N, w.columns);
   for (int i = 0; i < n; i++) {
     if (n > 1) k_if(k, k_i2(k, K_ilt, k_ic(k, i ? rows[i - 1] : 0), w.m));
     if (i + 1 < n) k_if(k, k_i2(k, K_ilt, w.m, k_ic(k, rows[i] + 1)));
