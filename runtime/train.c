@@ -105,10 +105,10 @@ bool trainer_step(Trainer *t, StepMetrics *m, Report *err) {
   int64_t from = profile_from(t->profile);
   double start = machine_seconds(), lr = settings_lr(&t->set, t->step), loss;
   bool ok = trainer_gradients(t, &loss, err) && trainer_update(t, err);
-  profile_to(t->profile, PROFILE_STEP, t->step + !ok, from);
+  double seconds = machine_seconds() - start, micro_batches = (double)(t->set.global_batch / h->batch);
+  profile_to(t->profile, PROFILE_STEP, t->step + !ok, from); /* asks the system, which may take the core just then */
   engine_set_profile(t->e, NULL);
   if (!ok) return false;
-  double seconds = machine_seconds() - start, micro_batches = (double)(t->set.global_batch / h->batch);
   *m = (StepMetrics){
       .step = t->step, .loss = (double)(float)loss, .grad_norm = engine_scalar(t->e, "grad_norm"), .lr = lr};
   if (seconds <= 0) seconds = 1e-9;
