@@ -1,7 +1,6 @@
 /* Kernels of bf16, bit for bit against the exact evaluator: every lowering with bf16 in memory and beside f32, at sizes around
  * vectors and blocks, on machines with and without instructions for it. */
-#include "kernel_harness.h"
-#include <criterion/criterion.h>
+#include "kernel_test.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,35 +10,8 @@ enum { V3 = 1, WIDE = 2, NARROW = 4, NATIVE = 8, HALF = 16, V4 = 32, ALL = 63 };
 static const char *const targets[] = {"cpu:x86-64-v3", "cpu:x86-64-v3,lanes=16", "cpu:x86-64-v3,lanes=4",
                                       "cpu:native",    "cpu:native,lanes=8",     "cpu:x86-64-v4"};
 
-static void check_on(const char *target, const char *text) {
-  Text why = {0};
-  KernelSet s;
-  if (!kernels_build(&s, target, text, &why)) {
-    cr_expect(false, "%s: does not build\n%s", target, why.s);
-  } else {
-    if (!kernels_runnable(&s))
-      fprintf(stderr, "%s: compiled; skipped running: this machine can not\n", target);
-    else if (kernels_check(&s, 1, &why))
-      cr_expect(false, "%s:\n%s", target, why.s);
-    kernels_free(&s);
-  }
-  text_free(&why);
-}
-
-/* on: bits of targets. As in test_kernels.c: KERNEL_TARGET=cpu:... takes that one target, KERNEL_TEXT=1 prints the module. */
-static void check(Text *t, int on) {
-  const char *only = getenv("KERNEL_TARGET");
-  if (getenv("KERNEL_TEXT")) fprintf(stderr, "%s", t->s);
-  if (only) check_on(only, t->s);
-  for (int i = 0; i < LEN(targets) && !only; i++)
-    if (on >> i & 1) check_on(targets[i], t->s);
-  text_free(t);
-}
-
-static Text begin(const char *name) {
-  Text t = {0};
-  text_add(&t, "module \"%s\"\n", name);
-  return t;
+static void check(Text *t, int on) { /* on: bits of targets */
+  kernels_test(targets, LEN(targets), t, on, NULL);
 }
 
 /* Adds text in which $name stands for the dims that follow, in pairs: name, text. */

@@ -1,9 +1,8 @@
 /* Kernels of i8, bit for bit against the exact evaluator: contractions of all rules and odd sizes with the epilogues and operands
  * that quantized layers have, casts, moves; on machines with and without instructions for it. Kernel IR of each, printed and
  * parsed, is the same. And what the evaluator and fusion make of i8. */
-#include "kernel_harness.h"
+#include "kernel_test.h"
 #include "passes/passes.h"
-#include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,36 +24,8 @@ static void check_text(KernelSet *s) {
   text_free(&once), text_free(&twice);
 }
 
-static void check_on(const char *target, const char *text) {
-  Text why = {0};
-  KernelSet s;
-  if (!kernels_build(&s, target, text, &why)) {
-    cr_expect(false, "%s: does not build\n%s", target, why.s);
-  } else {
-    if (!kernels_runnable(&s))
-      fprintf(stderr, "%s: compiled; skipped running: this machine can not\n", target);
-    else if (kernels_check(&s, 1, &why))
-      cr_expect(false, "%s:\n%s", target, why.s);
-    check_text(&s);
-    kernels_free(&s);
-  }
-  text_free(&why);
-}
-
-/* on: bits of targets. As in test_kernels.c: KERNEL_TARGET=cpu:... takes that one target, KERNEL_TEXT=1 prints the module. */
-static void check(Text *t, int on) {
-  const char *only = getenv("KERNEL_TARGET");
-  if (getenv("KERNEL_TEXT")) fprintf(stderr, "%s", t->s);
-  if (only) check_on(only, t->s);
-  for (int i = 0; i < LEN(targets) && !only; i++)
-    if (on >> i & 1) check_on(targets[i], t->s);
-  text_free(t);
-}
-
-static Text begin(const char *name) {
-  Text t = {0};
-  text_add(&t, "module \"%s\"\n", name);
-  return t;
+static void check(Text *t, int on) { /* on: bits of targets */
+  kernels_test(targets, LEN(targets), t, on, check_text);
 }
 
 /* ---- contractions */

@@ -1,8 +1,7 @@
 /* Every lowering, bit for bit against the exact evaluator: the numerical law, tested. Regions come from the generators
  * below (sizes around every block, vector and tile edge) and from tests/kernels; all of one test are compiled in one
  * module for each target. lanes=16 on a narrow machine is the schedule of a wide one, its vectors split by LLVM. */
-#include "kernel_harness.h"
-#include <criterion/criterion.h>
+#include "kernel_test.h"
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,35 +12,8 @@ enum { V3 = 1, WIDE = 2, NARROW = 4, NATIVE = 8, V4 = 16, ALL = 31 };
 static const char *const targets[] = {"cpu:x86-64-v3", "cpu:x86-64-v3,lanes=16", "cpu:x86-64-v3,lanes=4,l3=0",
                                       "cpu:native", "cpu:x86-64-v4,l3=0"};
 
-static void check_on(const char *target, const char *text) {
-  Text why = {0};
-  KernelSet s;
-  if (!kernels_build(&s, target, text, &why)) {
-    cr_expect(false, "%s: does not build\n%s", target, why.s);
-  } else {
-    if (!kernels_runnable(&s))
-      fprintf(stderr, "%s: compiled; skipped running: this machine can not\n", target);
-    else if (kernels_check(&s, 1, &why))
-      cr_expect(false, "%s:\n%s", target, why.s);
-    kernels_free(&s);
-  }
-  text_free(&why);
-}
-
-/* on: bits of targets. KERNEL_TARGET=cpu:... takes that one instead; KERNEL_TEXT=1 prints the module. */
-static void check(Text *t, int on) {
-  const char *only = getenv("KERNEL_TARGET");
-  if (getenv("KERNEL_TEXT")) fprintf(stderr, "%s", t->s);
-  if (only) check_on(only, t->s);
-  for (int i = 0; i < LEN(targets) && !only; i++)
-    if (on >> i & 1) check_on(targets[i], t->s);
-  text_free(t);
-}
-
-static Text begin(const char *name) {
-  Text t = {0};
-  text_add(&t, "module \"%s\"\n", name);
-  return t;
+static void check(Text *t, int on) { /* on: bits of targets */
+  kernels_test(targets, LEN(targets), t, on, NULL);
 }
 
 /* ---- elementwise and map */
