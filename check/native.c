@@ -105,9 +105,10 @@ const char *native_kernel(const Native *n, const Graph *region, const Tensor *in
       if (region_alias(region, o, i) == REGION_MUST) buf[region->ninputs + o] = buf[i];
     if (!buf[region->ninputs + o]) buf[region->ninputs + o] = dirty(bytes_of(&out[o]));
   }
+  int64_t dealt = 0;
   for (int t = threads - 1; t >= 0; t--) {
     memset(scratch, 0xff, (size_t)k->scratch);
-    n->kernels[at](buf, ints, t, threads, scratch);
+    n->kernels[at](buf, ints, t, threads, scratch, &dealt);
   }
   const char *wrong = strayed(region, in, out, buf);
   if (written_past(scratch, (size_t)k->scratch)) wrong = "writes past the end of its scratch";

@@ -26,7 +26,7 @@ static void llvm_open(Llvm *l, const Target *t, const char *name) {
   l->i64 = LLVMInt64TypeInContext(l->ctx);
   l->ptr = LLVMPointerTypeInContext(l->ctx, 0);
   l->nothing = LLVMVoidTypeInContext(l->ctx);
-  l->kernel_type = LLVMFunctionType(l->nothing, (LLVMTypeRef[]){l->ptr, l->ptr, l->i64, l->i64, l->ptr}, 5, 0);
+  l->kernel_type = LLVMFunctionType(l->nothing, (LLVMTypeRef[]){l->ptr, l->ptr, l->i64, l->i64, l->ptr, l->ptr}, 6, 0);
   LLVMMetadataRef file = LLVMDIBuilderCreateFile(l->di, name, strlen(name), "", 0);
   l->cu = LLVMDIBuilderCreateCompileUnit(l->di, LLVMDWARFSourceLanguageC99, file, "ink " INK_VERSION,
                                          strlen("ink " INK_VERSION), 1, "", 0, 0, "", 0, LLVMDWARFEmissionFull, 0, 0, 0,

@@ -111,6 +111,32 @@ static LLVMBasicBlockRef block(Emit *e, const char *name) {
   return LLVMAppendBasicBlockInContext(e->l->ctx, e->fn, name);
 }
 
+/* Turns of a loop that is dealt out: the first is the thread's by its number, further ones follow a count that the threads of the
+ * call share. Every thread asks once in vain, so the last to ask leaves 0 behind for the next call. */
+static LLVMValueRef turn_at(Emit *e, const KIns *i, LLVMValueRef turn) {
+  Llvm *l = e->l;
+  return LLVMBuildNSWAdd(l->b, e->v[i->a], LLVMBuildNSWMul(l->b, turn, c64(l, i->imm), ""), "");
+}
+
+static LLVMValueRef next_turn(Emit *e, const KIns *i) {
+  Llvm *l = e->l;
+  LLVMValueRef count = LLVMGetParam(e->fn, 5);
+  LLVMValueRef n = LLVMBuildNSWSub(l->b, e->v[i->b], e->v[i->a], "");
+  n = LLVMBuildUDiv(l->b, LLVMBuildNSWAdd(l->b, n, c64(l, i->imm - 1), ""), c64(l, i->imm), "");
+  LLVMValueRef taken =
+      LLVMBuildAtomicRMW(l->b, LLVMAtomicRMWBinOpAdd, count, c64(l, 1), LLVMAtomicOrderingMonotonic, 0);
+  LLVMBasicBlockRef last = block(e, "last"), then = block(e, "then");
+  LLVMValueRef after = LLVMBuildNSWAdd(l->b, taken, c64(l, 1), "");
+  LLVMBuildCondBr(l->b, LLVMBuildICmp(l->b, LLVMIntEQ, after, n, ""), last, then);
+  LLVMPositionBuilderAtEnd(l->b, last);
+  LLVMValueRef reset = LLVMBuildStore(l->b, c64(l, 0), count);
+  LLVMSetOrdering(reset, LLVMAtomicOrderingMonotonic);
+  LLVMSetAlignment(reset, 8);
+  LLVMBuildBr(l->b, then);
+  LLVMPositionBuilderAtEnd(l->b, then);
+  return turn_at(e, i, LLVMBuildNSWAdd(l->b, LLVMGetParam(e->fn, 3), taken, ""));
+}
+
 static void open_loop(Emit *e, uint32_t n) {
   Llvm *l = e->l;
   const KIns *i = &e->k->ins[n];
@@ -118,15 +144,16 @@ static void open_loop(Emit *e, uint32_t n) {
   memset(lp, 0, sizeof *lp);
   lp->ins = n;
   lp->guard = LLVMGetInsertBlock(l->b);
-  lp->body = block(e, i->op == K_for ? "loop" : "then");
+  lp->body = block(e, i->op == K_if ? "then" : "loop");
   lp->exit = block(e, "after");
-  LLVMValueRef go = i->op == K_for ? LLVMBuildICmp(l->b, LLVMIntSLT, e->v[i->a], e->v[i->b], "")
-                                   : LLVMBuildICmp(l->b, LLVMIntNE, e->v[i->a], c64(l, 0), "");
+  LLVMValueRef from = i->op == K_deal ? turn_at(e, i, LLVMGetParam(e->fn, 2)) : e->v[i->a];
+  LLVMValueRef go = i->op == K_if ? LLVMBuildICmp(l->b, LLVMIntNE, e->v[i->a], c64(l, 0), "")
+                                  : LLVMBuildICmp(l->b, LLVMIntSLT, from, e->v[i->b], "");
   LLVMBuildCondBr(l->b, go, lp->body, lp->exit);
   LLVMPositionBuilderAtEnd(l->b, lp->body);
-  if (i->op != K_for) return;
+  if (i->op == K_if) return;
   lp->index = e->v[n + 1] = LLVMBuildPhi(l->b, l->i64, "");
-  LLVMAddIncoming(lp->index, &e->v[i->a], &lp->guard, 1);
+  LLVMAddIncoming(lp->index, &from, &lp->guard, 1);
   for (uint32_t j = n + 1; j < (uint32_t)e->k->nins && e->k->ins[j].op == K_iter; j++, lp->niter++) {
     const KIns *it = &e->k->ins[j];
     LLVMValueRef phi = LLVMBuildPhi(l->b, it->index ? l->i64 : vec(l->f32, it->lanes), "");
@@ -144,8 +171,8 @@ static void close_loop(Emit *e) {
     LLVMPositionBuilderAtEnd(l->b, lp->exit);
     return;
   }
+  LLVMValueRef next = i->op == K_deal ? next_turn(e, i) : LLVMBuildNSWAdd(l->b, lp->index, c64(l, i->imm), "");
   LLVMBasicBlockRef latch = LLVMGetInsertBlock(l->b);
-  LLVMValueRef next = LLVMBuildNSWAdd(l->b, lp->index, c64(l, i->imm), "");
   LLVMValueRef more = LLVMBuildICmp(l->b, LLVMIntSLT, next, e->v[i->b], "");
   LLVMBuildCondBr(l->b, more, lp->body, lp->exit);
   LLVMAddIncoming(lp->index, &next, &latch, 1);
@@ -407,6 +434,7 @@ static void emit_ins(Emit *e, uint32_t n) {
   case K_ilt: r = LLVMBuildZExt(b, LLVMBuildICmp(b, LLVMIntSLT, A, B, ""), l->i64, ""); break;
   case K_ieq: r = LLVMBuildZExt(b, LLVMBuildICmp(b, LLVMIntEQ, A, B, ""), l->i64, ""); break;
   case K_for:
+  case K_deal:
   case K_if: open_loop(e, n); return;
   case K_iter: return; /* made with its loop */
   case K_yield:

@@ -132,7 +132,6 @@ void attend_scores(Attend *w, int a_buf, const KV *a_at, int packed, KV block, i
   Tile t = {w->rows, nv, lanes, a_buf, packed, {0}, k_ic(k, 1), 0, k_ic(k, KEYS), 0};
   for (int r = 0; r < w->rows; r++) t.a[r] = a_at[r];
   t.b = k_add(k, k_mul(k, block, k_ic(k, KEYS * w->E)), j);
-  if (w->next_at) t.next = w->next, t.next_at = k_add(k, w->next_at, j);
   for (int i = 0; i < w->rows * nv; i++) acc[i] = zero;
   tile_chain(k, &t, k_ic(k, 0), k_ic(k, w->E), w->E % 4 ? 1 : 4, acc);
   for (int r = 0; r < w->rows; r++)
@@ -179,17 +178,19 @@ typedef struct Forward {
   KV row[TILE_ROWS];      /* row numbers, clamped */
 } Forward;
 
-RowState attend_state(Attend *w) {
+RowState attend_state(Attend *w, int64_t rows) {
   Kernel *k = w->k;
   return (RowState){.P = k_scratch(k, "P", DT_f32, TILE_ROWS * KEYS),
-                    .O = k_scratch(k, "O", DT_f32, TILE_ROWS * (w->E + 2 * w->lanes)),
-                    .M = k_scratch(k, "M", DT_f32, TILE_ROWS),
-                    .L = k_scratch(k, "L", DT_f32, TILE_ROWS),
-                    .C = k_scratch(k, "C", DT_f32, TILE_ROWS)};
+                    .O = k_scratch(k, "O", DT_f32, rows * (w->E + 2 * w->lanes)),
+                    .M = k_scratch(k, "M", DT_f32, rows),
+                    .L = k_scratch(k, "L", DT_f32, rows),
+                    .C = k_scratch(k, "C", DT_f32, TILE_ROWS),
+                    .first = k_ic(k, 0)};
 }
 
 void attend_start(Attend *w, const RowState *f, KV r) {
   Kernel *k = w->k;
+  r = k_add(k, f->first, r);
   k_store(k, f->M, r, k_fc(k, -__builtin_inf(), 1));
   k_store(k, f->L, r, k_fc(k, 0, 1));
   attend_zero(w, f->O, k_mul(k, r, k_ic(k, w->E + w->lanes)));
@@ -211,16 +212,17 @@ void attend_softmax(Attend *w, const RowState *f, KV r, KV i, KV block) {
     s[j] = k_f(k, K_fmul, k_load(k, f->P, k_add(k, base, k_ic(k, j * lanes)), lanes), scale, 0);
     s[j] = attend_keep(w, s[j], seen, j * lanes, -__builtin_inf());
   }
-  KV m = k_load(k, f->M, r, 1), m2 = lower_combine(k, lower_tree(k, s, nv, lanes, true), m, true);
+  KV stays = k_add(k, f->first, r);
+  KV m = k_load(k, f->M, stays, 1), m2 = lower_combine(k, lower_tree(k, s, nv, lanes, true), m, true);
   KV c = lower_math(k, "exp(a)", (KV[]){k_f(k, K_fsub, m, m2, 0)}, 1), wide = k_splat(k, m2, lanes);
   for (int j = 0; j < nv; j++) {
     p[j] = lower_math(k, "exp(a)", (KV[]){k_f(k, K_fsub, s[j], wide, 0)}, lanes);
     p[j] = attend_keep(w, p[j], seen, j * lanes, 0); /* exp(-inf) unless m is -inf or NaN */
     k_store(k, f->P, k_add(k, base, k_ic(k, j * lanes)), p[j]);
   }
-  KV l = k_f(k, K_fmul, k_load(k, f->L, r, 1), c, 0);
-  k_store(k, f->L, r, k_f(k, K_fadd, l, lower_tree(k, p, nv, lanes, false), 0));
-  k_store(k, f->M, r, m2);
+  KV l = k_f(k, K_fmul, k_load(k, f->L, stays, 1), c, 0);
+  k_store(k, f->L, stays, k_f(k, K_fadd, l, lower_tree(k, p, nv, lanes, false), 0));
+  k_store(k, f->M, stays, m2);
   k_store(k, f->C, r, c);
 }
 
@@ -274,7 +276,7 @@ bool lower_attend(Lower *lo) {
                .lse = -1};
   for (int i = 0; i < lo->g->noutputs; i++) *(lo->g->outputs[i].val == w.n->res ? &f.o : &f.lse) = lo->out_buf[i];
   f.KT = k_scratch(k, "KT", DT_f32, attend_packed(&w, &keys));
-  f.at = attend_state(&w);
+  f.at = attend_state(&w, TILE_ROWS);
   f.Q = attend_copy(&w, "Q", TILE_ROWS);
   KV from, to, one = k_ic(k, 1);
   lower_share(k, k_mul(k, w.B, w.H), 1, &from, &to);

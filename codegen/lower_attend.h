@@ -16,8 +16,6 @@ typedef struct Attend {
   int64_t E;             /* head size, always known at build time */
   KV B, T, H, S, G;      /* batch, queries, query heads, keys, key heads */
   KV b, h, g;            /* of the unit at work */
-  int next;              /* what the scores of a block ask for by the way (Tile) */
-  KV next_at;
 } Attend;
 
 bool attend_init(Attend *w, Lower *lo);
@@ -38,12 +36,13 @@ void attend_pack(Attend *w, int from, int to);
 void attend_scores(Attend *w, int a_buf, const KV *a_at, int packed, KV block, int out, KV out_at);
 /* For every run of columns of a head, wide ones first: body(e0, vectors, valid lanes or 0). */
 void attend_columns(Attend *w, void (*body)(Attend *w, KV e0, int nv, KV count, void *ctx), void *ctx);
-/* Rows of a tile on their way along the key blocks, in scratch: scores, then probabilities, P[r][64]; O[r] the sum of values so far;
- * M, L, C [r]: maximum, sum, and the correction of O and L for the last block's maximum. */
+/* Rows of a tile on their way along the key blocks, in scratch: scores, then probabilities, P[r][64]; C[r] the correction of O and L
+ * for the last block's maximum. What stays from block to block lies at row first + r: O the sum of values so far; M, L: maximum, sum. */
 typedef struct RowState {
   int P, O, M, L, C;
+  KV first; /* 0, where one tile is at work */
 } RowState;
-RowState attend_state(Attend *w);
+RowState attend_state(Attend *w, int64_t rows); /* for so many that stay */
 void attend_start(Attend *w, const RowState *f, KV r);
 /* Row r, which is query i, after the scores of a key block: probabilities, the running maximum and sum. */
 void attend_softmax(Attend *w, const RowState *f, KV r, KV i, KV block);

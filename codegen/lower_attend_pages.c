@@ -6,6 +6,8 @@
  * many rows a sequence has: one to a group's heads in decoding, as many as fit the registers in a prompt. */
 #include "codegen/lower_attend.h"
 
+enum { FEW = 8 }; /* rows of a group */
+
 typedef struct Pages {
   Attend w; /* rows, lanes, E, narrow, scale; H, G; g: the group at work */
   int q, keys, values, positions, starts, table, out;
@@ -14,7 +16,6 @@ typedef struct Pages {
   KV heads;      /* per group */
   KV first, n;   /* of the sequence: its first token; rows = tokens * heads */
   KV page, key0; /* element of the page's head / (64 E); its first position */
-  KV next;       /* the same of the next block; 0: not asked for */
   KV row0;       /* the tile's first row */
   KV end;        /* positions that the tile's last row sees */
 } Pages;
@@ -40,7 +41,7 @@ static KV query_at(Pages *p, KV r) {
 }
 
 static KV wide_row(Pages *p, KV r) {
-  return k_mul(p->w.k, r, k_ic(p->w.k, p->w.E + p->w.lanes));
+  return k_mul(p->w.k, k_add(p->w.k, p->at.first, r), k_ic(p->w.k, p->w.E + p->w.lanes));
 }
 
 static void weigh(Attend *w, KV e0, int nv, KV count, void *ctx) {
@@ -49,7 +50,6 @@ static void weigh(Attend *w, KV e0, int nv, KV count, void *ctx) {
   KV acc[TILE_MAX];
   Tile t = {w->rows, nv, w->lanes, p->at.P, p->values, {0}, k_ic(k, 1), 0, k_ic(k, w->E), count};
   t.b = k_add(k, k_mul(k, p->page, k_ic(k, KEYS * w->E)), e0);
-  if (p->next) t.next = p->keys, t.next_at = k_add(k, k_mul(k, p->next, k_ic(k, KEYS * w->E)), e0);
   for (int r = 0; r < w->rows; r++) {
     t.a[r] = k_ic(k, r * KEYS);
     KV c = k_splat(k, k_load(k, p->at.C, k_ic(k, r), 1), w->lanes);
@@ -68,7 +68,7 @@ static void finish(Attend *w, KV e0, int nv, KV count, void *ctx) {
   Pages *p = ctx;
   Kernel *k = w->k;
   KV r = k_for(k, k_ic(k, 0), k_min(k, k_ic(k, w->rows), k_sub(k, p->n, p->row0)), 1);
-  KV l = k_splat(k, k_load(k, p->at.L, r, 1), w->lanes);
+  KV l = k_splat(k, k_load(k, p->at.L, k_add(k, p->at.first, r), 1), w->lanes);
   for (int v = 0; v < nv; v++) {
     KV e = k_add(k, e0, k_ic(k, v * w->lanes)), x = k_load(k, p->at.O, k_add(k, wide_row(p, r), e), w->lanes);
     x = lower_rounded(w->lo, w->n->res, k_f(k, K_fdiv, x, l, 0));
@@ -86,38 +86,90 @@ static KV head_of(Pages *p, KV entry) {
   return k_add(k, k_mul(k, k_load_i(k, p->table, entry), p->w.G), p->w.g);
 }
 
-/* One tile of rows over the pages of its sequence, table_at the first entry of the sequence's row. */
-static void tile(Pages *p, KV table_at) {
+/* The tile's rows before the first page; at's first is set. */
+static void begin(Pages *p) {
   Attend *w = &p->w;
   Kernel *k = w->k;
-  KV a_at[TILE_ROWS], one = k_ic(k, 1);
   for (int i = 0; i < w->rows; i++) {
     KV r = k_ic(k, i);
-    a_at[i] = query_at(p, r);
-    if (w->narrow) {
-      attend_widen(w, p->q, a_at[i], p->Q, r);
-      a_at[i] = attend_copy_row(w, r);
-    }
+    if (w->narrow) attend_widen(w, p->q, query_at(p, r), p->Q, k_add(k, p->at.first, r));
     attend_start(w, &p->at, r);
   }
-  p->end = k_add(k, position_of(p, k_ic(k, w->rows - 1)), one);
-  KV first = k_i2(k, K_idiv, attend_first_key(w, position_of(p, k_ic(k, 0))), k_ic(k, KEYS));
-  KV block = k_for(k, first, k_i2(k, K_idiv, k_add(k, p->end, k_ic(k, KEYS - 1)), k_ic(k, KEYS)), 1);
-  p->key0 = k_mul(k, block, k_ic(k, KEYS));
-  p->page = head_of(p, k_add(k, table_at, block));
-  /* few rows wait for memory: values come by the way while scores are made, the next keys while values are added */
-  bool few = w->rows <= 4;
-  KV last = k_i2(k, K_idiv, k_sub(k, p->end, one), k_ic(k, KEYS));
-  p->next = few ? head_of(p, k_add(k, table_at, k_min(k, k_add(k, block, one), last))) : 0;
-  w->next = p->values;
-  w->next_at = few ? k_mul(k, p->page, k_ic(k, KEYS * w->E)) : 0;
+}
+
+/* All rows of the tile take their page in. */
+static void take_page(Pages *p, KV block) {
+  Attend *w = &p->w;
+  Kernel *k = w->k;
+  KV a_at[TILE_ROWS];
+  for (int i = 0; i < w->rows; i++) {
+    KV r = k_ic(k, i);
+    a_at[i] = w->narrow ? attend_copy_row(w, k_add(k, p->at.first, r)) : query_at(p, r);
+  }
   attend_scores(w, w->narrow ? p->Q : p->q, a_at, p->keys, p->page, p->at.P, k_ic(k, 0));
   KV r = k_for(k, k_ic(k, 0), k_ic(k, w->rows), 1);
   attend_softmax(w, &p->at, r, position_of(p, r), block);
   k_end(k);
   attend_columns(w, weigh, p);
+}
+
+/* The loop over the blocks of keys that the tile's rows see. */
+static KV blocks(Pages *p) {
+  Attend *w = &p->w;
+  Kernel *k = w->k;
+  p->end = k_add(k, position_of(p, k_ic(k, w->rows - 1)), k_ic(k, 1));
+  KV first = k_i2(k, K_idiv, attend_first_key(w, position_of(p, k_ic(k, 0))), k_ic(k, KEYS));
+  KV block = k_for(k, first, k_i2(k, K_idiv, k_add(k, p->end, k_ic(k, KEYS - 1)), k_ic(k, KEYS)), 1);
+  p->key0 = k_mul(k, block, k_ic(k, KEYS));
+  return block;
+}
+
+/* Is unit `number` this thread's? Opens an if. */
+static void mine(Pages *p, KV number) {
+  Kernel *k = p->w.k;
+  k_if(k, k_i2(k, K_ieq, k_i2(k, K_imod, number, k_op0(k, K_threads)), k_op0(k, K_thread)));
+}
+
+/* Many rows: a unit is a tile of one group's rows. table_at: the first entry of the sequence's row. */
+static void tiles(Pages *p, KV s, KV table_at) {
+  Attend *w = &p->w;
+  Kernel *k = w->k;
+  w->g = k_for(k, k_ic(k, 0), w->G, 1);
+  p->row0 = k_for(k, k_ic(k, 0), p->n, w->rows);
+  mine(p, k_add(k, k_add(k, k_mul(k, s, w->G), w->g), k_i2(k, K_idiv, p->row0, k_ic(k, w->rows))));
+  begin(p);
+  KV block = blocks(p);
+  p->page = head_of(p, k_add(k, table_at, block));
+  take_page(p, block);
   k_end(k);
   attend_columns(w, finish, p);
+  for (int i = 0; i < 3; i++) k_end(k);
+}
+
+/* So few rows that one tile holds a group's: a unit is some groups side by side, and page by page all of them take it in: memory
+ * is read in long runs, and while a group thinks the next one's keys and values are on their way. */
+static void few_rows(Pages *p, KV s, KV table_at) {
+  Attend *w = &p->w;
+  Kernel *k = w->k;
+  KV parts = k_min(k, w->G, k_op0(k, K_threads)), zero = k_ic(k, 0);
+  KV part = k_for(k, zero, parts, 1);
+  mine(p, k_add(k, k_mul(k, s, parts), part));
+  KV from = k_i2(k, K_idiv, k_mul(k, part, w->G), parts);
+  KV to = k_i2(k, K_idiv, k_mul(k, k_add(k, part, k_ic(k, 1)), w->G), parts);
+  p->row0 = zero;
+  for (int what = 0; what < 3; what++) {
+    KV block = what == 1 ? blocks(p) : 0;
+    w->g = k_for(k, from, to, 1);
+    p->at.first = k_mul(k, k_sub(k, w->g, from), k_ic(k, w->rows));
+    if (what == 0) begin(p);
+    if (what == 1) p->page = head_of(p, k_add(k, table_at, block)), take_page(p, block);
+    if (what == 2) attend_columns(w, finish, p);
+    k_end(k);
+    if (what == 1) k_end(k);
+  }
+  p->at.first = zero;
+  k_end(k);
+  k_end(k);
 }
 
 /* Tile heights: the first that holds all rows of a sequence, or the last. */
@@ -153,30 +205,24 @@ bool lower_attend_pages(Lower *lo) {
   w->S = k_ic(k, MAX_EXTENT); /* what a row sees ends with itself */
   p.heads = k_i2(k, K_idiv, w->H, w->G);
   int height[5], nheights = heights(attend_rows(lo->t), height);
+  int64_t stay = FEW * keys.dim[1].n;
   w->rows = height[nheights - 1];
-  p.at = attend_state(w);
-  p.Q = attend_copy(w, "Q", TILE_ROWS);
-  KV S = lower_extent(k, table.dim[0]), W = lower_extent(k, table.dim[1]), threads = k_op0(k, K_threads);
+  if (stay < TILE_ROWS) stay = TILE_ROWS;
+  p.at = attend_state(w, stay);
+  p.Q = attend_copy(w, "Q", stay);
+  KV S = lower_extent(k, table.dim[0]), W = lower_extent(k, table.dim[1]);
   KV s = k_for(k, k_ic(k, 0), S, 1);
   p.first = k_load_i(k, p.starts, s);
   p.n = k_mul(k, k_sub(k, k_load_i(k, p.starts, k_add(k, s, k_ic(k, 1))), p.first), p.heads);
-  w->g = k_for(k, k_ic(k, 0), w->G, 1);
   for (int i = 0; i < nheights; i++) {
-    KV least = k_ic(k, i ? height[i - 1] : 0);
-    k_if(k, k_i2(k, K_ilt, least, p.n));
+    k_if(k, k_i2(k, K_ilt, k_ic(k, i ? height[i - 1] : 0), p.n));
     if (i + 1 < nheights) k_if(k, k_i2(k, K_ilt, p.n, k_ic(k, height[i] + 1)));
-    w->rows = height[i]; /* few rows take pages as one stream, 64 columns at once */
+    w->rows = height[i]; /* few rows take 64 columns at once */
     w->wide = w->rows * 4 + 5 <= lo->t->registers && KEYS % (4 * w->lanes) == 0 ? 4 : 2;
-    p.row0 = k_for(k, k_ic(k, 0), p.n, w->rows);
-    KV number = k_add(k, k_add(k, k_mul(k, s, w->G), w->g), k_i2(k, K_idiv, p.row0, k_ic(k, w->rows)));
-    k_if(k, k_i2(k, K_ieq, k_i2(k, K_imod, number, threads), k_op0(k, K_thread)));
-    tile(&p, k_mul(k, s, W));
-    k_end(k);
-    k_end(k);
+    (i + 1 < nheights && w->rows <= FEW ? few_rows : tiles)(&p, s, k_mul(k, s, W));
     k_end(k);
     if (i + 1 < nheights) k_end(k);
   }
-  k_end(k);
   k_end(k);
   return true;
 }

@@ -242,6 +242,13 @@ static void end_tile(Contract *w, Block *b) {
   k_end(k);
 }
 
+/* A block of A: rows [m0, m1) of a run of k. */
+static void pack_a(Contract *w, KV m0, KV m1, KV k0, KV k1) {
+  Pack p = {w, &w->a, w->rule.a, w->rule.na, false, m0, m1, k0, k1, w->A, w->mr};
+  contract_pack(&p);
+  if (w->dt == DT_i8) contract_sum_rows(w, k_sub(w->k, m1, m0), contract_steps(w, k0, k1));
+}
+
 /* One run of k, at most KC: both operands packed, every tile of the block advanced. */
 static void advance(Contract *w, Block *b) {
   Kernel *k = w->k;
@@ -251,9 +258,7 @@ static void advance(Contract *w, Block *b) {
   Pack pb = {w, &w->b, w->rule.b, w->rule.nb, true, b->n0, b->n1, b->k0, b->k1, w->B, w->nr};
   if (!w->packed) contract_pack(&pb);
   KV m = k_for(k, b->m0, b->m1, w->mc), mend = k_min(k, k_add(k, m, k_ic(k, w->mc)), b->m1);
-  Pack pa = {w, &w->a, w->rule.a, w->rule.na, false, m, mend, b->k0, b->k1, w->A, w->mr};
-  contract_pack(&pa);
-  if (w->dt == DT_i8) contract_sum_rows(w, k_sub(k, mend, m), depth);
+  if (!w->a_ready) pack_a(w, m, mend, b->k0, b->k1);
   KV first = k_i2(k, K_idiv, k_sub(k, m, b->m0), k_ic(k, w->mr));
   KV jb = k_for(k, k_ic(k, 0), b->np, 1);
   KV ia = k_for(k, k_ic(k, 0), contract_panels(k, k_sub(k, mend, m), w->mr), 1);
@@ -303,9 +308,40 @@ static void schedule(Contract *w, const Schedule *s, int64_t bk) {
   w->one_run = bk <= w->kc && (bk <= CHAIN || w->dt == DT_i8);
 }
 
-/* The loops around the blocks, cut as `s` says. */
-static void nest(Contract *w, const Schedule *s) {
+/* Few rows, one block of A, packed before all: the weight's panels are read once, as fast as memory gives them, and no thread
+ * should wait for another that memory serves worse. So each starts with fifteen sixteenths of its share, in one stream, and the
+ * rest is dealt out. */
+static void deal_nest(Contract *w) {
   Kernel *k = w->k;
+  KV zero = k_ic(k, 0), panels = contract_panels(k, w->n, w->nr), threads = k_op0(k, K_threads);
+  KV own = k_i2(k, K_idiv, k_mul(k, panels, k_ic(k, 15)), k_mul(k, threads, k_ic(k, 16)));
+  KV dealt = k_mul(k, own, threads); /* the first panel of the rest; a turn of that takes `few` */
+  KV few = k_i2(k, K_imax, k_ic(k, 1), k_i2(k, K_idiv, panels, k_mul(k, threads, k_ic(k, 32))));
+  KV turns = k_add(k, threads, k_i2(k, K_idiv, k_add(k, k_sub(k, panels, dealt), k_sub(k, few, k_ic(k, 1))), few));
+  w->a_ready = true;
+  pack_a(w, zero, w->m, zero, w->kk);
+  KV turn = k_deal(k, zero, turns, 1), whole = k_i2(k, K_ilt, turn, threads);
+  KV late = k_add(k, dealt, k_mul(k, k_i2(k, K_imax, k_sub(k, turn, threads), zero), few));
+  KV from = k_add(k, k_mul(k, whole, k_mul(k, turn, own)), k_mul(k, k_sub(k, k_ic(k, 1), whole), late));
+  KV to = k_add(k, from, k_add(k, k_mul(k, whole, own), k_mul(k, k_sub(k, k_ic(k, 1), whole), few)));
+  Block b = {.m0 = zero, .m1 = w->m, .n0 = k_mul(k, from, k_ic(k, w->nr))};
+  b.n1 = k_min(k, w->n, k_mul(k, to, k_ic(k, w->nr)));
+  b.mp = contract_panels(k, w->m, w->mr);
+  b.np = contract_panels(k, k_sub(k, b.n1, b.n0), w->nr);
+  k_if(k, k_i2(k, K_ilt, b.n0, b.n1));
+  block(w, &b);
+  k_end(k);
+  k_end(k);
+  w->a_ready = false;
+}
+
+/* The loops around the blocks, cut as `s` says. */
+static void nest(Contract *w, const Schedule *s, int64_t rows) {
+  Kernel *k = w->k;
+  if (w->packed && w->one_run && w->batch.n == 0 && rows <= w->mc && !s->by_rows) {
+    deal_nest(w);
+    return;
+  }
   Block b = {.m0 = k_ic(k, 0), .m1 = w->m, .n0 = k_ic(k, 0), .n1 = w->n};
   if (s->by_rows)
     lower_share(k, w->m, w->mr, &b.m0, &b.m1);
@@ -415,7 +451,7 @@ bool lower_contract(Lower *lo) {
     if (n > 1) k_if(k, k_i2(k, K_ilt, k_ic(k, i ? rows[i - 1] : 0), w.m));
     if (i + 1 < n) k_if(k, k_i2(k, K_ilt, w.m, k_ic(k, rows[i] + 1)));
     schedule(&w, &cut[i], bk);
-    nest(&w, &cut[i]);
+    nest(&w, &cut[i], rows[i]);
     for (int e = 0; e < (n > 1) + (i + 1 < n); e++) k_end(k);
   }
   return true;

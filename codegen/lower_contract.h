@@ -37,6 +37,7 @@ typedef struct Contract {
   int A, B, C, T; /* scratch; B the weight's buffer where it is packed */
   int S;          /* scratch: of i8, by row of the block of A: what is to be taken off */
   bool packed;    /* B is, as panels of nr columns */
+  bool a_ready;   /* all of A is, before the loops over columns */
 } Contract;
 
 KV contract_extent(Kernel *k, const Letters *l, int run);

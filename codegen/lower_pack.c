@@ -98,6 +98,25 @@ static KV row_at(Pack *p, KV x, KV kk, KV count, bool quads) {
   return count && p->w->odd && p->w->group > 1 ? k_keep_n(k, v, count, 0) : v;
 }
 
+/* The whole of one row is packed as it lies: steps side by side, of pairs as many as two vectors give. False: not for this row. */
+static bool pack_one_row(Pack *p, KV panel, KV x, bool quads) {
+  Kernel *k = p->w->k;
+  int lanes = p->w->lanes, group = p->w->group, n = quads ? 1 : group;
+  int64_t all;
+  if (p->r > 1 || n > 2 || !k_const(k, k_sub(k, p->k1, p->k0), &all) || all % (lanes * group)) return false;
+  KV kk = k_for(k, p->k0, p->k1, lanes * group), v[2] = {0};
+  for (int i = 0; i < n; i++) v[i] = row_at(p, x, k_add(k, kk, k_ic(k, i * lanes)), 0, quads);
+  KV step[2] = {v[0]};
+  for (int i = 0; n == 2 && i < 2; i++) { /* the even k, the odd */
+    uint8_t mask[KIR_LANES];
+    for (int l = 0; l < lanes; l++) mask[l] = (uint8_t)(2 * l + i);
+    step[i] = k_shuffle(k, v[0], v[1], mask, lanes);
+  }
+  k_store(k, p->buf, k_add(k, panel, contract_steps(p->w, p->k0, kk)), quads ? v[0] : joined_step(p->w, step));
+  k_end(k);
+  return true;
+}
+
 /* The last step of a panel, element by element. */
 static void pack_last(Pack *p, KV panel, KV x) {
   Kernel *k = p->w->k;
@@ -116,6 +135,7 @@ static void pack_last(Pack *p, KV panel, KV x) {
 static void pack_along_k(Pack *p, KV panel, KV x) {
   Kernel *k = p->w->k;
   bool quads = p->w->dt == DT_i8 && !val_node(p->w->lo->g, p->o->v);
+  if (pack_one_row(p, panel, x, quads)) return;
   int lanes = p->w->lanes, unit = quads ? p->w->group : 1, group = quads ? 1 : p->w->group, depth = lanes * unit;
   KV whole = k_add(k, p->k0, k_mul(k, k_i2(k, K_idiv, k_sub(k, p->k1, p->k0), k_ic(k, depth)), k_ic(k, depth)));
   KV end = k_sub(k, p->x1, k_ic(k, 1));

@@ -13,7 +13,6 @@ static void steps(Kernel *k, const Tile *t, KV step, KV *acc) {
   KV b[TILE_VECTORS], bo = k_add(k, t->b, k_mul(k, step, t->b_step)), ao = k_mul(k, step, t->a_step);
   for (int j = 0; j < t->nv; j++) {
     KV off = k_ic(k, j * t->lanes), at = k_add(k, bo, off);
-    if (t->next_at) k_prefetch(k, t->next, k_add(k, k_add(k, t->next_at, k_mul(k, step, t->b_step)), off), false);
     b[j] =
         t->b_count ? k_load_n(k, t->b_buf, at, k_sub(k, t->b_count, off), t->lanes) : k_load(k, t->b_buf, at, t->lanes);
     if (t->dt == DT_i8) b[j] = k_f(k, K_flip, b[j], 0, 0);

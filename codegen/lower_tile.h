@@ -13,8 +13,6 @@ typedef struct Tile {
   KV b;            /* element index of the first vector; vectors of one k lie side by side */
   KV b_step;
   KV b_count; /* valid lanes from the first vector on, 0: all */
-  int next;   /* a buffer from whose element next_at on as much is asked for by the way as is read of b */
-  KV next_at; /* 0: nothing is */
   DType dt;   /* of the operands: a step is two k of bf16, four of i8, for which b is taken as unsigned b + 128 */
 } Tile;
 

@@ -64,6 +64,7 @@ Schedule schedule_default(const Target *t, const ContractShape *s) {
   /* A block of B serves all rows: so wide that packing A again for the next one costs little; with few rows so small that it is
    * still in the second-level cache when its tiles come. */
   int64_t columns = s->m <= 64 ? t->l2 / 4 / (4 * c.kc) : 768;
+  if (s->panel && s->m <= c.mr) columns = s->n; /* nothing of B is packed, and A only once */
   c.nc = (int)even(s->n, columns > nr ? columns : nr, nr);
   return c;
 }

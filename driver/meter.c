@@ -58,7 +58,7 @@ static int64_t part_bytes(const Meter *m, int threads) {
 static void call(const Turn *t, Own *own, int thread, int threads) {
   const Meter *m = t->m;
   if (!t->memory) {
-    t->k->fn((void *[]){own->numbers}, NULL, 0, 1, NULL);
+    t->k->fn((void *[]){own->numbers}, NULL, 0, 1, NULL, NULL);
     return;
   }
   bool copies = t->k == &m->probes.probe[PROBE_COPY] || t->k == &m->probes.probe[PROBE_COPY_NT];
@@ -68,7 +68,7 @@ static void call(const Turn *t, Own *own, int thread, int threads) {
     own->at = at;
   }
   void *buf[2] = {m->x + part * thread + at, copies ? (void *)(m->y + part * thread + at) : own->sum};
-  t->k->fn(buf, (int64_t[]){t->n, t->times}, 0, 1, NULL);
+  t->k->fn(buf, (int64_t[]){t->n, t->times}, 0, 1, NULL, NULL);
 }
 
 static void take(const Turn *t, int thread, int threads) {

@@ -22,7 +22,7 @@ typedef struct PeakRun {
 static void peak_thread(void *ctx, int thread, int threads) {
   PeakRun *r = ctx;
   void *buf[] = {r->out};
-  r->kernel(buf, NULL, thread, threads, NULL);
+  r->kernel(buf, NULL, thread, threads, NULL, NULL);
 }
 
 static double peak_rate(Pool *p, PeakRun *r, double flops, double seconds) {

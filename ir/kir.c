@@ -108,6 +108,10 @@ KV k_for(Kernel *k, KV lo, KV hi, int64_t step) {
   return put(k, (KIns){.op = K_for, .lanes = 1, .index = true, .a = lo, .b = hi, .imm = step});
 }
 
+KV k_deal(Kernel *k, KV lo, KV hi, int64_t step) {
+  return put(k, (KIns){.op = K_deal, .lanes = 1, .index = true, .a = lo, .b = hi, .imm = step});
+}
+
 KV k_iter(Kernel *k, KV init) {
   const KIns *i = &k->ins[init - 1];
   return put(k, (KIns){.op = K_iter, .lanes = i->lanes, .index = i->index, .a = init});

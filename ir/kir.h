@@ -95,6 +95,7 @@ KV k_op0(Kernel *k, KOp op); /* thread, threads */
 KV k_i2(Kernel *k, KOp op, KV a, KV b);
 KV k_f(Kernel *k, KOp op, KV a, KV b, KV c); /* float operations; lanes of a */
 KV k_for(Kernel *k, KV lo, KV hi, int64_t step);
+KV k_deal(Kernel *k, KV lo, KV hi, int64_t step);
 KV k_iter(Kernel *k, KV init);
 void k_yield(Kernel *k, const KV *v, int n);
 void k_end(Kernel *k);

@@ -88,7 +88,8 @@ static void print_kernel(const Kernel *k, Text *out) {
     text_add(out, "%*s", 2 * depth, "");
     switch ((KOp)i->op) {
     case K_for:
-      text_add(out, "for %%%" PRIu32 " = ", next);
+    case K_deal:
+      text_add(out, "%s %%%" PRIu32 " = ", kop_info[i->op].name, next);
       print_value(k, number, i->a, out);
       text_add(out, " to ");
       print_value(k, number, i->b, out);
@@ -307,7 +308,8 @@ static bool parse_op(Parse *p, int64_t number) {
   if (!w) return false;
   KIns i = {0};
   while (i.op < K_COUNT && strcmp(kop_info[i.op].name, w)) i.op++;
-  if (i.op == K_COUNT || i.op == K_for || i.op == K_if || i.op == K_end || i.op == K_yield || i.op == K_iter)
+  if (i.op == K_COUNT || i.op == K_for || i.op == K_deal || i.op == K_if || i.op == K_end || i.op == K_yield ||
+      i.op == K_iter)
     return diag_error(p->d, here(p), "unknown operation '%s'", w);
   uint8_t mask[KIR_LANES];
   int nmask = 0;
@@ -329,8 +331,9 @@ static bool parse_op(Parse *p, int64_t number) {
 static bool parse_line(Parse *p) {
   Arena *a = p->k->arena;
   int64_t n;
-  if (take(p, "for")) {
-    KIns i = {.op = K_for, .lanes = 1, .index = true};
+  bool deal = take(p, "deal");
+  if (deal || take(p, "for")) {
+    KIns i = {.op = deal ? K_deal : K_for, .lanes = 1, .index = true};
     if (p->depth == LEN(p->open)) return diag_error(p->d, here(p), "loops are nested deeper than %d", LEN(p->open));
     if (!need(p, "%") || !integer(p, 1, MAX_NUMBER, &n) || !need(p, "=") || !value(p, &i.a) || !need(p, "to") ||
         !value(p, &i.b) || !need(p, "step") || !integer(p, 1, INT64_MAX, &i.imm) || !need(p, "{"))

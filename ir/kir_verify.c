@@ -63,7 +63,7 @@ static bool check_ins(Check *c, int n) {
   bool quads = i->op == K_load_q || i->op == K_load_qn;
   if (quads && c->k->bufs[i->buf].dt != DT_i8) return fail(c, n, "quads are of i8");
   if (i->op == K_join && i->imm != 8 && i->imm != 16) return fail(c, n, "8 or 16 bits are joined");
-  if (i->op == K_for && i->imm < 1) return fail(c, n, "the step is not positive");
+  if ((i->op == K_for || i->op == K_deal) && i->imm < 1) return fail(c, n, "the step is not positive");
   if (i->op == K_iter && (n == 0 || (c->k->ins[n - 1].op != K_iter && c->k->ins[n - 1].op != K_for)))
     return fail(c, n, "not right behind its loop");
   if (i->op == K_param && (i->imm < 0 || i->imm >= c->k->nparams)) return fail(c, n, "no such parameter");
@@ -94,7 +94,9 @@ bool kernel_verify(const Kernel *k, Diags *d) {
   for (int n = 0; n < k->nins && ok; n++) {
     const KIns *i = &k->ins[n];
     ok = check_ins(&c, n);
-    if (i->op == K_for || i->op == K_if) {
+    for (int j = 0; ok && i->op == K_deal && j < c.depth; j++)
+      if (k->ins[c.loop[j]].op != K_if) ok = fail(&c, n, "turns are dealt out once, not in a loop");
+    if (i->op == K_for || i->op == K_deal || i->op == K_if) {
       if (c.depth == LEN(c.loop))
         ok = fail(&c, n, "loops are nested too deep");
       else

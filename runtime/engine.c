@@ -1,7 +1,8 @@
 /* The engine: memory of a program's buffers, and the walk over its step lists.
  *
- * Every thread walks the list itself and calls each kernel with its own number; a barrier follows each kernel. Control
- * flow only depends on the lists, so the threads agree without talking. Addresses and integers that do not change with
+ * Every thread walks the list itself and calls each kernel with its own number; a barrier follows where the next one touches
+ * what it, or one before it, wrote (or writes what they read). Control flow only depends on the lists, so the threads agree
+ * without talking. Addresses and integers that do not change with
  * the index of a LIST are resolved once, at start, into tables shared by all; a step that has some which do is resolved
  * per thread when it runs.
  *
@@ -17,7 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { ALIGN = 64 };
+enum { ALIGN = 64, GROUP = 32 };
 
 /* Per thread: where a step with varying arguments puts them, and the kernels' scratch. */
 typedef struct Lane {
@@ -32,15 +33,18 @@ struct Engine {
   unsigned char *persistent, *arena, *scratch;
   size_t persistent_bytes, arena_bytes, scratch_bytes; /* mapped */
   size_t scratch_stride;
-  void **given;        /* by buffer: where it lies, if not here; NULL: all do */
-  int64_t *symbols;    /* values, by symbol */
-  void **addresses;    /* by argument, index 0 */
-  int64_t *values;     /* by integer, index 0 */
-  unsigned char *vary; /* by step: depends on the index of the running LIST */
-  Lane *lanes;         /* by thread */
-  Profile *profile;    /* NULL: off */
-  NanCheck *check;     /* NULL: off */
-  int list;            /* being run */
+  void **given;            /* by buffer: where it lies, if not here; NULL: all do */
+  int64_t *symbols;        /* values, by symbol */
+  void **addresses;        /* by argument, index 0 */
+  int64_t *values;         /* by integer, index 0 */
+  unsigned char *vary;     /* by step: depends on the index of the running LIST */
+  unsigned char *meet;     /* by step: a barrier follows */
+  unsigned char *nth;      /* by step: which it is of those since the last barrier */
+  int64_t dealt[GROUP][8]; /* by nth: the count behind a loop that is dealt out (ir/kir.def); a cache line apart */
+  Lane *lanes;             /* by thread */
+  Profile *profile;        /* NULL: off */
+  NanCheck *check;         /* NULL: off */
+  int list;                /* being run */
 };
 
 static void *map_memory(size_t bytes, const char *what, Report *err) {
@@ -117,6 +121,48 @@ static void resolve(Engine *e) {
   }
 }
 
+/* ---- steps that need no barrier between them */
+
+static bool overlap(const ProgramBuffer *a, const ProgramBuffer *b) {
+  if (a == b) return true;
+  return a->kind == BUF_TEMP && b->kind == BUF_TEMP && a->offset < b->offset + b->bytes &&
+         b->offset < a->offset + a->bytes;
+}
+
+/* Arguments of a step in front of what it writes; a kernel that names no outputs may write all. */
+static uint32_t reads(const Program *p, const ProgramStep *s) {
+  uint32_t outputs = p->kernel_info[s->kernel].outputs;
+  return outputs ? s->nargs - outputs : 0;
+}
+
+/* Does one write what the other touches? By whole buffers: the arguments of a loop's steps move. */
+static bool disturb(const Program *p, const ProgramStep *a, const ProgramStep *b) {
+  uint32_t reads_a = reads(p, a), reads_b = reads(p, b);
+  for (uint32_t i = 0; i < a->nargs; i++)
+    for (uint32_t j = 0; j < b->nargs; j++)
+      if ((i >= reads_a || j >= reads_b) &&
+          overlap(&p->buffers[p->args[a->args + i].buffer], &p->buffers[p->args[b->args + j].buffer]))
+        return true;
+  return false;
+}
+
+/* A list's steps in groups whose kernels may run at once, a barrier behind each. */
+static void group_steps(Engine *e, const ProgramList *l) {
+  const Program *p = e->p;
+  uint32_t first = l->step, end = l->step + l->nsteps;
+  for (uint32_t i = first; i < end; i++) {
+    const ProgramStep *s = &p->steps[i];
+    bool joins = s->kind == STEP_CALL && i - first < GROUP;
+    for (uint32_t k = first; k < i && joins; k++) joins = !disturb(p, &p->steps[k], s);
+    if (!joins) {
+      if (i > first) e->meet[i - 1] = 1;
+      first = s->kind == STEP_CALL ? i : i + 1;
+    }
+    e->nth[i] = (unsigned char)(i < first ? 0 : i - first);
+  }
+  if (end > first) e->meet[end - 1] = 1;
+}
+
 static bool all_given(const Program *p, void *const *given, Report *err) {
   if (program_list(p, "serve") < 0) return true;
   for (int i = 0; i < p->nbuffers; i++)
@@ -150,13 +196,15 @@ Engine *engine_new_given(const Program *p, int threads, void *const *given, Repo
   e->addresses = calloc((size_t)p->nargs + 1, sizeof(void *));
   e->values = calloc((size_t)p->nints + 1, sizeof(int64_t));
   e->vary = calloc((size_t)p->nsteps + 1, 1);
+  e->meet = calloc((size_t)p->nsteps + 1, 1);
+  e->nth = calloc((size_t)p->nsteps + 1, 1);
   e->lanes = calloc((size_t)(threads > 0 ? threads : 1), sizeof(Lane));
   if (!e->pool || !take_memory(e, threads, err)) {
     engine_free(e);
     return NULL;
   }
   if (given && e->given) memcpy(e->given, given, (size_t)p->nbuffers * sizeof(void *));
-  bool ok = e->symbols && e->given && e->addresses && e->values && e->vary && e->lanes;
+  bool ok = e->symbols && e->given && e->addresses && e->values && e->vary && e->meet && e->nth && e->lanes;
   for (int t = 0; ok && t < threads; t++) {
     Lane *l = &e->lanes[t];
     l->buf = calloc(most_args, sizeof(void *));
@@ -171,6 +219,7 @@ Engine *engine_new_given(const Program *p, int threads, void *const *given, Repo
   }
   for (int i = 0; i < p->nsymbols; i++) e->symbols[i] = p->symbols[i].bound;
   resolve(e);
+  for (int i = 0; i < p->nlists; i++) group_steps(e, &p->lists[i]);
   return e;
 }
 
@@ -182,7 +231,8 @@ void engine_free(Engine *e) {
   if (e->persistent) munmap(e->persistent, e->persistent_bytes);
   if (e->arena) munmap(e->arena, e->arena_bytes);
   if (e->scratch) munmap(e->scratch, e->scratch_bytes);
-  free(e->symbols), free(e->given), free(e->addresses), free(e->values), free(e->vary), free(e->lanes);
+  free(e->symbols), free(e->given), free(e->addresses), free(e->values), free(e->vary), free(e->meet), free(e->nth);
+  free(e->lanes);
   free(e);
 }
 
@@ -252,9 +302,9 @@ static bool walk(Engine *e, int list, int64_t index, int thread, int threads) {
     NanStep here = {e->list, list, (int)i, index, buf};
     if (e->check) nan_before(e->check, &here, e->pool, thread, threads);
     if (e->check && e->profile) profile_skip(e->profile, thread);
-    p->kernels[s->kernel](buf, ints, thread, threads, lane->scratch);
+    p->kernels[s->kernel](buf, ints, thread, threads, lane->scratch, e->dealt[e->nth[i]]);
     int64_t end = profile_from(e->profile);
-    pool_barrier(e->pool);
+    if (e->meet[i] || e->check) pool_barrier(e->pool);
     if (e->profile) profile_call(e->profile, thread, (int)i, index, end);
     if (e->check && !nan_after(e->check, &here, e->pool, thread, threads)) return false;
   }

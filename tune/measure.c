@@ -265,6 +265,7 @@ const ContractShape *bench_shape(const Bench *b) {
 typedef struct Call {
   Bench *b;
   KernelFn fn;
+  int64_t dealt;
 } Call;
 
 static double processor_seconds(void) {
@@ -291,13 +292,13 @@ static void call(void *ctx, int thread, int threads) {
     if (b->warm >> i & 1) sum += stream(b->buf[i], (size_t)type_bytes(buffer_type(b->region, i)), thread, threads);
   pool_barrier(b->stand->pool);
   double before = processor_seconds();
-  c->fn(b->buf, b->ints, thread, threads, b->scratch + b->stride * (size_t)thread);
+  c->fn(b->buf, b->ints, thread, threads, b->scratch + b->stride * (size_t)thread, &c->dealt);
   b->spent[thread * (LINE / (int)sizeof(double))] = processor_seconds() - before;
   if (sum == 1) b->sink = sum; /* so that the reads stay */
 }
 
 double bench_run(Bench *b, int number) {
-  Call c = {b, b->candidates[number].fn};
+  Call c = {b, b->candidates[number].fn, 0};
   double most = 0;
   pool_run(b->stand->pool, call, &c);
   for (int i = 0; i < b->threads; i++) {
@@ -309,12 +310,12 @@ double bench_run(Bench *b, int number) {
 
 static void call_plainly(void *ctx, int thread, int threads) {
   Call *c = ctx;
-  c->fn(c->b->buf, c->b->ints, thread, threads, c->b->scratch + c->b->stride * (size_t)thread);
+  c->fn(c->b->buf, c->b->ints, thread, threads, c->b->scratch + c->b->stride * (size_t)thread, &c->dealt);
 }
 
 static void compute(Bench *b, int number, bool alone) {
   const Graph *g = b->region;
-  Call c = {b, b->candidates[number].fn};
+  Call c = {b, b->candidates[number].fn, 0};
   fill_all(b);
   for (int o = 0; o < g->noutputs; o++)
     if (updated(g, o) < 0) memset(b->buf[g->ninputs + o], 0xff, (size_t)type_bytes(val_type(g, g->outputs[o].val)));

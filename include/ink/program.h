@@ -26,12 +26,14 @@
 #include <stdint.h>
 
 #define PROGRAM_MAGIC "INKPROG"
-enum { PROGRAM_VERSION = 4, PROGRAM_RANK = 6 };
+enum { PROGRAM_VERSION = 5, PROGRAM_RANK = 6 };
 #define PROGRAM_NONE UINT32_MAX
 
 /* A kernel divides its own work: every one of `threads` threads calls it with its number, and any division gives the same
- * bits. scratch: private to the thread, header.scratch_bytes, 64-byte aligned. */
-typedef void (*KernelFn)(void *const *buf, const int64_t *ints, int64_t thread, int64_t threads, void *scratch);
+ * bits. scratch: private to the thread, header.scratch_bytes, 64-byte aligned. dealt: the call's, by which threads divide work as they go;
+ * 0 before a call and, when all threads have left it, after. */
+typedef void (*KernelFn)(void *const *buf, const int64_t *ints, int64_t thread, int64_t threads, void *scratch,
+                         int64_t *dealt);
 
 typedef enum { BUF_DATA, BUF_PARAM, BUF_STATE, BUF_TEMP, BUF_CONST } BufferKind;
 

@@ -127,9 +127,9 @@ void side_turn(Side *s, int threads) {
 }
 
 static void calls_of_thread(void *ctx, int thread, int threads) {
-  const KernelCalls *k = ctx;
+  KernelCalls *k = ctx;
   for (int i = 0; i < k->calls; i++) {
-    k->fn(k->bufs[(k->next + i) % k->copies], NULL, thread, threads, k->scratch[thread]);
+    k->fn(k->bufs[(k->next + i) % k->copies], NULL, thread, threads, k->scratch[thread], &k->dealt);
     if (k->pool) pool_barrier(k->pool);
   }
 }

@@ -210,18 +210,23 @@ static bool run(Run *r, int threads, bool reverse, bool at_end, const int *share
   struct sigaction act = {.sa_handler = on_fault}, segv, bus;
   sigaction(SIGSEGV, &act, &segv), sigaction(SIGBUS, &act, &bus);
   volatile int th = 0;
+  int64_t dealt = 0;
   int sig = sigsetjmp(trap, 1);
   if (!sig) {
     for (int t = 0; t < threads; t++) {
       th = reverse ? threads - 1 - t : t;
       memset(scratch.data, 0xff, scratch.bytes);
-      r->fn(buf, r->ints, th, threads, scratch.data);
+      r->fn(buf, r->ints, th, threads, scratch.data, &dealt);
     }
   } else {
     text_add(r->why, "@%s, %s: thread %d touches memory that is not its own\n", g->name, what, th);
     ok = false;
   }
   sigaction(SIGSEGV, &segv, NULL), sigaction(SIGBUS, &bus, NULL);
+  if (ok && dealt) {
+    text_add(r->why, "@%s, %s: leaves a count of turns behind\n", g->name, what);
+    ok = false;
+  }
   for (int o = 0; ok && o < g->noutputs; o++) ok = compare(r, o, out[o].data, what);
   for (int i = 0; i < g->ninputs; i++)
     if (!intact(&in[i])) text_add(r->why, "@%s, %s: writes around input %d\n", g->name, what, i), ok = false;

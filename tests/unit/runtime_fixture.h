@@ -22,7 +22,8 @@ static void fix_range(int64_t n, int64_t thread, int64_t threads, int64_t *from,
 }
 
 /* bufs: tokens, targets, w, b0, b1, p [rows, vocab], nll [rows] */
-static void fix_forward(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch) {
+static void fix_forward(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch,
+                        int64_t *dealt) {
   const int32_t *tokens = b[0], *targets = b[1];
   const float *w = b[2], *b0 = b[3], *b1 = b[4];
   float *p = b[5], *nll = b[6];
@@ -38,19 +39,21 @@ static void fix_forward(void *const *b, const int64_t *ints, int64_t thread, int
     nll[r] = targets[r] < 0 ? 0 : most + logf(sum) - row[targets[r]];
     for (int v = 0; v < FIX_VOCAB; v++) row[v] = expf(row[v] - most) / sum;
   }
-  (void)ints, (void)scratch;
+  (void)ints, (void)scratch, (void)dealt;
 }
 
 /* bufs: nll, loss_sum */
-static void fix_sum(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch) {
+static void fix_sum(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch,
+                    int64_t *dealt) {
   const float *nll = b[0];
   float *loss = b[1];
   for (int r = 0; !thread && r < FIX_ROWS; r++) *loss += nll[r];
-  (void)ints, (void)threads, (void)scratch;
+  (void)ints, (void)threads, (void)scratch, (void)dealt;
 }
 
 /* bufs: tokens, targets, inv_count, p, grad.w, grad.b0, grad.b1. A thread owns columns. */
-static void fix_backward(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch) {
+static void fix_backward(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch,
+                         int64_t *dealt) {
   const int32_t *tokens = b[0], *targets = b[1];
   const float *inv = b[2], *p = b[3];
   float *gw = b[4], *g0 = b[5], *g1 = b[6];
@@ -64,21 +67,23 @@ static void fix_backward(void *const *b, const int64_t *ints, int64_t thread, in
       g0[v] += d;
       g1[v] += d;
     }
-  (void)ints, (void)scratch;
+  (void)ints, (void)scratch, (void)dealt;
 }
 
 /* bufs: grad.w, grad.b0, grad.b1, grad_norm */
-static void fix_norm(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch) {
+static void fix_norm(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch,
+                     int64_t *dealt) {
   double sum = 0;
   for (int k = 0; k < 3; k++)
     for (int i = 0; i < (k ? FIX_VOCAB : FIX_VOCAB * FIX_VOCAB); i++)
       sum += (double)((float *)b[k])[i] * (double)((float *)b[k])[i];
   if (!thread) *(float *)b[3] = (float)sqrt(sum);
-  (void)ints, (void)threads, (void)scratch;
+  (void)ints, (void)threads, (void)scratch, (void)dealt;
 }
 
 /* bufs: x, grad, m, v, grad_norm, lr, beta1, beta2, eps, weight_decay, clip, bias1, bias2; ints: elements, decays */
-static void fix_adamw(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch) {
+static void fix_adamw(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch,
+                      int64_t *dealt) {
   float *x = b[0], *g = b[1], *m = b[2], *v = b[3], s[9];
   for (int i = 0; i < 9; i++) s[i] = *(float *)b[4 + i];
   float norm = s[0], lr = s[1], beta1 = s[2], beta2 = s[3], eps = s[4], wd = ints[1] ? s[5] : 0, clip = s[6];
@@ -92,23 +97,25 @@ static void fix_adamw(void *const *b, const int64_t *ints, int64_t thread, int64
     x[i] -= lr * (m[i] / s[7] / (sqrtf(v[i] / s[8]) + eps) + wd * x[i]);
     g[i] = 0;
   }
-  (void)scratch;
+  (void)scratch, (void)dealt;
 }
 
 /* bufs: tokens, position, w, b0, b1, next_logits */
-static void fix_sample(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch) {
+static void fix_sample(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch,
+                       int64_t *dealt) {
   int32_t token = ((int32_t *)b[0])[*(int32_t *)b[1]];
   for (int v = 0; !thread && v < FIX_VOCAB; v++)
     ((float *)b[5])[v] = ((float *)b[2])[token * FIX_VOCAB + v] + ((float *)b[3])[v] + ((float *)b[4])[v];
-  (void)ints, (void)threads, (void)scratch;
+  (void)ints, (void)threads, (void)scratch, (void)dealt;
 }
 
-static void fix_peak(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch) {
+static void fix_peak(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch,
+                     int64_t *dealt) {
   float x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
   for (int k = 0; k < 10000; k++)
     for (int i = 0; i < 8; i++) x[i] = x[i] * 0.5f + 1;
   if (!thread) ((float *)b[0])[0] = x[0] + x[7];
-  (void)ints, (void)threads, (void)scratch;
+  (void)ints, (void)threads, (void)scratch, (void)dealt;
 }
 
 static const KernelFn fix_kernels[] = {fix_forward, fix_sum, fix_backward, fix_norm, fix_adamw, fix_sample, fix_peak};

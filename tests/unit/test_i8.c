@@ -299,6 +299,9 @@ Test(bytes, kernel_errors) {
       {"kernel @k (in x0: i8, out y0: f32) {\n  %1 = load x0, 0 : f32x4\n  %2 = load x0, 0 : f32x8\n"
        "  %3 = dpbusd %1, %2, %1 : f32x4\n  store y0, 0, %3\n}\n",
        "differ in lanes"},
+      {"kernel @k (in x0: f32, out y0: f32) {\n  for %1 = 0 to 4 step 1 {\n    deal %2 = 0 to 4 step 1 {\n    }\n  "
+       "}\n}\n",
+       "dealt out once"},
   };
   for (int i = 0; i < LEN(bad); i++) {
     Diags *d = diags_new(arena);

@@ -90,7 +90,8 @@ static Tensor run(KernelSet *s, const char *name, Tensor *in, const Binding *bin
     buf[g->ninputs] = in_place ? buf[0] : arena_alloc(a, (size_t)type_bytes(out.type) + 64);
     void *scratch = aligned_alloc(64, (size_t)(l->scratch + 127) / 64 * 64);
     memset(scratch, 0xff, (size_t)l->scratch);
-    for (int t = threads - 1; t >= 0; t--) s->fn[at](buf, ints, t, threads, scratch);
+    int64_t dealt = 0;
+    for (int t = threads - 1; t >= 0; t--) s->fn[at](buf, ints, t, threads, scratch, &dealt);
     free(scratch);
     tensor_read(&got, buf[g->ninputs]);
     for (int64_t i = 0; i < type_elements(out.type); i++) {

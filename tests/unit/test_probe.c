@@ -30,16 +30,16 @@ static void check_memory(const char *target) {
   double sum = 0;
   for (int i = 0; i < N; i++) sum += x[i] = (float)(i % 97);
   memset(y, 0, N * 4);
-  l.set.probe[PROBE_READ].fn((void *[]){x, y}, (int64_t[]){N, 3}, 0, 1, NULL);
+  l.set.probe[PROBE_READ].fn((void *[]){x, y}, (int64_t[]){N, 3}, 0, 1, NULL, NULL);
   double got = 0;
   for (int i = 0; i < l.target.lanes; i++) got += y[i];
   cr_assert(got == 3 * sum, "%s: a read left something out", target);
   for (Probe p = PROBE_COPY; p <= PROBE_COPY_NT; p++) {
     memset(y, 0, N * 4);
-    l.set.probe[p].fn((void *[]){x, y}, (int64_t[]){N, 1}, 0, 1, NULL);
+    l.set.probe[p].fn((void *[]){x, y}, (int64_t[]){N, 1}, 0, 1, NULL, NULL);
     cr_assert(!memcmp(x, y, N * 4), "%s: copy %d", target, p);
     memset(y, 0, N * 4);
-    l.set.probe[p].fn((void *[]){x, y}, (int64_t[]){PROBE_GRAIN, 2}, 0, 1, NULL);
+    l.set.probe[p].fn((void *[]){x, y}, (int64_t[]){PROBE_GRAIN, 2}, 0, 1, NULL, NULL);
     cr_assert(!memcmp(x, y, PROBE_GRAIN * 4) && y[PROBE_GRAIN] == 0, "%s: copy %d goes too far", target, p);
   }
   free(x), free(y);
@@ -80,7 +80,7 @@ Test(probe, dots) {
     for (int i = 0; i < 32 && p == PROBE_BF16; i++) /* 2^-8 and 2^-7 */
       ((uint16_t *)x)[i] = 0x3b80, ((uint16_t *)(x + 64))[i] = 0x3c00;
     if (p == PROBE_INT8) memset(x, 1, 128);
-    k->fn((void *[]){x, NULL}, NULL, 0, 1, NULL);
+    k->fn((void *[]){x, NULL}, NULL, 0, 1, NULL, NULL);
     unsigned char *y = x + 64 * (2 + (l.target.registers >= 32 ? 24 : 12));
     double made = 0; /* products, each counted as a multiply and an add */
     for (int i = 0; i < l.target.lanes; i++) made += p == PROBE_BF16 ? ((float *)y)[i] * 32768.0 : ((int32_t *)y)[i];

@@ -73,8 +73,9 @@ static void says(const char *text, const char *part) {
 }
 
 /* As the fixture's, but NaN in both outputs, late in the first and early in the second. */
-static void spoilt_forward(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch) {
-  fix_forward(b, ints, thread, threads, scratch);
+static void spoilt_forward(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch,
+                           int64_t *dealt) {
+  fix_forward(b, ints, thread, threads, scratch, dealt);
   int64_t from, to;
   fix_range(FIX_ROWS, thread, threads, &from, &to);
   if (from <= 20 && 20 < to) ((float *)b[5])[20 * FIX_VOCAB + 3] = INFINITY;
@@ -83,9 +84,10 @@ static void spoilt_forward(void *const *b, const int64_t *ints, int64_t thread, 
 }
 
 /* Adds to loss_sum what makes it overflow. */
-static void spoilt_sum(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch) {
+static void spoilt_sum(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch,
+                       int64_t *dealt) {
   if (!thread) *(float *)b[1] *= 1e38f;
-  (void)ints, (void)threads, (void)scratch;
+  (void)ints, (void)threads, (void)scratch, (void)dealt;
 }
 
 Test(check_nan, a_clean_run_is_left_alone) {
@@ -145,16 +147,18 @@ Test(check_nan, what_was_overwritten_is_still_told) {
 }
 
 /* A step that read an infinity may store one, but no NaN. */
-static void masked_forward(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch) {
+static void masked_forward(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch,
+                           int64_t *dealt) {
   if (!thread) {
     ((float *)b[2])[5] = -INFINITY; /* stands for a table of the model */
     ((float *)b[6])[4] = -INFINITY;
   }
-  (void)ints, (void)threads, (void)scratch;
+  (void)ints, (void)threads, (void)scratch, (void)dealt;
 }
 
-static void masked_then_nan(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch) {
-  masked_forward(b, ints, thread, threads, scratch);
+static void masked_then_nan(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch,
+                            int64_t *dealt) {
+  masked_forward(b, ints, thread, threads, scratch, dealt);
   if (!thread) ((float *)b[6])[7] = (float)NAN;
 }
 
@@ -175,13 +179,14 @@ Test(check_nan, an_infinity_that_was_read_may_be_stored) {
 }
 
 /* In a loop: the slice of the turn, its index in the whole buffer, and the turn are named. */
-static void spoilt_turn(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch) {
+static void spoilt_turn(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch,
+                        int64_t *dealt) {
   static int turn;
   float *x = b[0];
   if (!thread)
     for (int i = 0; i < 4; i++) x[i] = turn == 2 && i == 1 ? (float)NAN : 1;
   if (!thread) turn++;
-  (void)ints, (void)threads, (void)scratch;
+  (void)ints, (void)threads, (void)scratch, (void)dealt;
 }
 
 Test(check_nan, turns_of_a_loop) {

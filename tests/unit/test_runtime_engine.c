@@ -4,6 +4,7 @@
 #include "tests/unit/runtime_criterion.h"
 #include "tests/unit/runtime_fixture.h"
 #include <stdatomic.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- the pool */
@@ -87,13 +88,57 @@ static struct {
   int n;
 } seen;
 
-static void spy(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch) {
+static void spy(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch, int64_t *dealt) {
   if (thread) return;
   seen.buf[seen.n] = b[0];
   seen.a[seen.n] = ints[0];
   seen.b[seen.n] = ints[1];
   seen.n++;
-  (void)threads, (void)scratch;
+  (void)threads, (void)scratch, (void)dealt;
+}
+
+static struct {
+  char *b0, *b1; /* what the first two calls write */
+  _Atomic int entered, done;
+  _Atomic bool at_once, too_early;
+} met;
+
+/* In the first call thread 1 waits for thread 0 to reach the second; the third must find both done by both. */
+static void meet(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch, int64_t *dealt) {
+  bool first = b[1] == met.b0, second = b[1] == met.b1 && b[0] != met.b0;
+  if (second && thread == 0) met.entered = 1;
+  for (int i = 0; first && thread == 1 && !met.entered && i < 5000; i++)
+    nanosleep(&(struct timespec){0, 1000000}, NULL);
+  if (first && thread == 1) met.at_once = met.entered != 0;
+  if (!first && !second && met.done < 4) met.too_early = true;
+  met.done++;
+  (void)ints, (void)threads, (void)scratch, (void)dealt;
+}
+
+Test(engine, a_barrier_stands_only_where_kernels_disturb_one_another) {
+  static const char *const args[][2] = {{"b0", "m.b0"}, {"b1", "m.b1"}, {"m.b0", "m.b1"}};
+  Fixture *f = fixture_new();
+  ProgramList *update = (ProgramList *)(f->blob + f->h.lists.at) + 1;
+  ProgramStep *steps = (ProgramStep *)(f->blob + f->h.steps.at) + update->step;
+  update->nsteps = 3;
+  for (int i = 0; i < 3; i++) {
+    steps[i].kernel = FIX_SUM, steps[i].nargs = 2, steps[i].nints = 0;
+    for (int k = 0; k < 2; k++)
+      ((ProgramArg *)(f->blob + f->h.args.at))[steps[i].args + (uint32_t)k].buffer = (uint32_t)fix_find(f, args[i][k]);
+  }
+  fixture_seal(f);
+  KernelFn kernels[] = {fix_forward, meet, fix_backward, fix_norm, fix_adamw, fix_sample, fix_peak};
+  Program p;
+  Report err = {0};
+  cr_assert(program_open(&p, f->blob, kernels, &err), "%s", err.text);
+  Engine *e = engine_new(&p, 2, &err);
+  cr_assert(ne(ptr, e, NULL), "%s", err.text);
+  met.b0 = engine_named(e, "m.b0"), met.b1 = engine_named(e, "m.b1");
+  engine_run(e, program_list(&p, "update"));
+  cr_expect(met.at_once, "the first two calls write different buffers, but one waited for the other");
+  cr_expect(not(met.too_early));
+  cr_expect(eq(int, met.done, 6));
+  engine_free(e);
 }
 
 Test(engine, a_list_runs_with_its_index) {
@@ -252,7 +297,7 @@ Test(program, magic) {
   check_refused(other_magic, "no program");
 }
 Test(program, version) {
-  check_refused(later_version, "version 4");
+  check_refused(later_version, "version 5");
 }
 Test(program, table_outside) {
   check_refused(wild_table, "table of args");
