@@ -57,13 +57,13 @@ Schedule schedule_default(const Target *t, const ContractShape *s) {
   /* A run of k as deep as a block of A with a row of tiles allows: sums stay in registers, C is written once. Panels are
    * streamed from the second-level cache, which is fast enough for both. */
   int64_t deepest = least(1536, t->l2 * 3 / 4 / (4 * (nr + 6 * c.mr)));
-  if (s->panel && s->m <= c.mr) deepest = CHAIN; /* a panel is used once: one stream */
+  if (s->panel && s->m <= 64) deepest = CHAIN; /* a panel is used once: one stream */
   c.kc = (int)even(least(s->k, CHAIN), deepest, 8);
   c.mc = (int)round_up(least(s->m, t->l2 * 3 / 8 / (4 * c.kc)), c.mr); /* a block of A */
   c.mb = (int)round_up(even(s->m, 1024, c.mr), c.mc);
   /* A block of B serves all rows: so wide that packing A again for the next one costs little; with few rows so small that it is
-   * still in the second-level cache when its tiles come. */
-  int64_t columns = s->m <= 64 ? t->l2 / 4 / (4 * c.kc) : 768;
+   * still in the second-level cache when its tiles come; nothing is packed where the weight is. */
+  int64_t columns = s->m <= 64 && !s->panel ? t->l2 / 4 / (4 * c.kc) : 768;
   if (s->panel && s->m <= c.mr) columns = s->n; /* nothing of B is packed, and A only once */
   c.nc = (int)even(s->n, columns > nr ? columns : nr, nr);
   return c;

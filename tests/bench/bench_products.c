@@ -4,12 +4,12 @@
  *     --quick          few shapes, few turns
  *     --best           the best spell of each side instead of medians of ratios: for a machine with others on it
  *     --dtype DTYPE    of the operands: f32, or bf16: the same numbers rounded; results are f32. Or i8, any bytes: results are i32,
- *                      and there is the forward product alone, its weights packed as in a program that serves
+ *                      and weights are packed
  *     --only PATTERN   rows whose name FORM.MxNxK has it somewhere: 'forward.1x', 'dw', '256x*x768'
  *     --threads LIST   "1,2": as many as there are cores, one and all, unless said
  *     --target TARGET  of our kernels: cpu:native
  *
- * A row: x is [M, K], w [N, K]. Ours is the kernel that a program would have, on its pool. Every turn runs all sides once, and
+ * A row: x is [M, K], w [N, K]; packed: a forward product whose weights lie in panels, as in a program that serves. Ours is the kernel that a program would have, on its pool. Every turn runs all sides once, and
  * the probes; what is printed is the median of the turns: our GFLOP/s, its share of what multiply-adds in registers reached in
  * the same turn ("fma"; in bf16 and i8 what dot products of pairs and quads reached, "bf16", "int8", where machine and target have
  * them), or, where
@@ -32,12 +32,13 @@ enum { COLD_M = 64, MAX_COPIES = 64, MAX_THREADS = 256, MAX_LISTS = 8, PEERS = 3
 typedef struct Form {
   const char *name, *rule;
   int m, n, k; /* which of M, N, K (0, 1, 2) is which of the product */
-  bool a_turned, b_turned;
+  bool a_turned, b_turned, packed;
 } Form;
 static const Form forms[] = {
-    {"forward", "mk,nk->mn", 0, 1, 2, false, true}, /* y = x w^T */
-    {"dx", "mk,kn->mn", 0, 2, 1, false, false},     /* dx = dy w */
-    {"dw", "km,kn->mn", 1, 2, 0, true, false},      /* dw = dy^T x */
+    {"packed", "mk,nk->mn", 0, 1, 2, false, true, true},
+    {"forward", "mk,nk->mn", 0, 1, 2, false, true, false}, /* y = x w^T */
+    {"dx", "mk,kn->mn", 0, 2, 1, false, false, false},     /* dx = dy w */
+    {"dw", "km,kn->mn", 1, 2, 0, true, false, false},      /* dw = dy^T x */
 };
 static const int layers[][2] = {{768, 768}, {3072, 768}, {768, 3072}, {50257, 768}, {4096, 4096}}; /* N, K */
 static const int batches[] = {1, 4, 16, 64, 256, 1024, 2048};
@@ -67,7 +68,7 @@ typedef struct Row {
   int mnk[3];
   double flops, bytes;
   void *a, *b[MAX_COPIES];  /* b, c by copy: each its own of the large one, all with the same numbers */
-  void *packed[MAX_COPIES]; /* of i8: b as ours has it */
+  void *packed[MAX_COPIES]; /* b as ours has it, where the form says so */
   Type weights;
   void *cs[MAX_COPIES], *c_peer;
   int copies;
@@ -93,10 +94,10 @@ static void row_name(const Form *f, const int mnk[3], char name[64]) {
   snprintf(name, 64, "%s.%dx%dx%d", f->name, mnk[0], mnk[1], mnk[2]);
 }
 
-/* The second operand's type in ours: of i8 packed by two vectors of columns. */
-static Type weights_type(DType dt, const Product *p, const Target *t) {
-  Type w = type_make(dt, 2, p->b_turned ? (int64_t[]){p->n, p->k} : (int64_t[]){p->k, p->n});
-  if (dt == DT_i8) w.split = 1, w.panel = 2 * t->lanes;
+/* The second operand's type in ours; packed by two vectors of columns. */
+static Type weights_type(const Form *f, DType dt, int n, int k, const Target *t) {
+  Type w = type_make(dt, 2, f->b_turned ? (int64_t[]){n, k} : (int64_t[]){k, n});
+  if (f->packed) w.split = 1, w.panel = 2 * t->lanes;
   return w;
 }
 
@@ -119,12 +120,13 @@ static Row row_new(const Form *f, DType dt, const int mnk[3], const Target *t) {
     r.cs[i] = i && !writes_large ? r.cs[0] : numbers_new(DT_f32, nc, 3);
   }
   r.c_peer = numbers_new(DT_f32, nc, 4);
-  r.weights = weights_type(dt, p, t);
-  for (int i = 0; i < r.copies && dt == DT_i8; i++) {
-    r.packed[i] = numbers_new(DT_i8, type_bytes(r.weights), 0);
-    memset(r.packed[i], 0, (size_t)type_bytes(r.weights));
+  r.weights = weights_type(f, dt, p->n, p->k, t);
+  size_t one = (size_t)dtype_bytes[dt];
+  for (int i = 0; i < r.copies && f->packed; i++) {
+    char *to = r.packed[i] = numbers_new(DT_i8, type_bytes(r.weights), 0);
+    memset(to, 0, (size_t)type_bytes(r.weights));
     for (int64_t x = 0; x < nb; x++)
-      ((int8_t *)r.packed[i])[type_panel_at(r.weights, x / p->k, x % p->k)] = ((int8_t *)r.b[i])[x];
+      memcpy(to + one * (size_t)type_panel_at(r.weights, x / p->k, x % p->k), (char *)r.b[i] + one * (size_t)x, one);
   }
   return r;
 }
@@ -280,7 +282,7 @@ static bool run_row(const Options *o, const Form *f, const int mnk[3], Meter **m
   if (fnmatch(pattern, name, 0)) return true;
   int m = mnk[f->m], n = mnk[f->n], k = mnk[f->k];
   Text text = {0}, why = {0};
-  Type weights = weights_type(o->dtype, &(Product){.n = n, .k = k, .b_turned = f->b_turned}, t);
+  Type weights = weights_type(f, o->dtype, n, k, t);
   const char *packed = weights.panel ? arena_printf(arena, " panels(1, %d)", weights.panel) : "";
   text_add(&text,
            "module \"bench\"\nregion contract @product(%%a: %s[%d, %d] data, %%b: %s[%d, %d]%s data) {\n"
@@ -314,7 +316,7 @@ static bool run_all(const Options *o, Meter **meters, Library *lib, Arena *arena
   for (int i = 0; i < PEERS; i++) printf("  %9s %6s", lib[i].peer->name, "ours");
   printf("\n");
   for (int l = 0; l < nlayers; l++)
-    for (int f = 0; f < (o->dtype == DT_i8 ? 1 : LEN(forms)); f++)
+    for (int f = 0; f < (o->dtype == DT_i8 ? 1 : LEN(forms)); f++) /* bytes: packed alone */
       for (int b = 0; b < nbatches; b++) {
         const int *layer = layers[o->quick ? quick_layers[l] : l];
         ok = run_row(o, &forms[f], (int[]){o->quick ? quick_batches[b] : batches[b], layer[0], layer[1]}, meters, lib,
@@ -322,7 +324,7 @@ static bool run_all(const Options *o, Meter **meters, Library *lib, Arena *arena
              ok;
       }
   if (!rows) {
-    fprintf(stderr, "no row matches '%s'; names are FORM.MxNxK, FORM one of forward, dx, dw\n", o->only);
+    fprintf(stderr, "no row matches '%s'; names are FORM.MxNxK, FORM one of packed, forward, dx, dw\n", o->only);
     return false;
   }
   for (int i = 0; i < PEERS; i++)
