@@ -135,9 +135,9 @@ Test(engine, a_barrier_stands_only_where_kernels_disturb_one_another) {
   cr_assert(ne(ptr, e, NULL), "%s", err.text);
   met.b0 = engine_named(e, "m.b0"), met.b1 = engine_named(e, "m.b1");
   engine_run(e, program_list(&p, "update"));
-  cr_expect(met.at_once, "the first two calls write different buffers, but one waited for the other");
-  cr_expect(not(met.too_early));
-  cr_expect(eq(int, met.done, 6));
+  cr_assert(met.at_once, "the first two calls write different buffers, but one waited for the other");
+  cr_assert(not(met.too_early));
+  cr_assert(eq(int, met.done, 6));
   engine_free(e);
 }
 
