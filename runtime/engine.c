@@ -1,10 +1,9 @@
 /* The engine: memory of a program's buffers, and the walk over its step lists.
  *
  * Every thread walks the list itself and calls each kernel with its own number; a barrier follows where the next one touches
- * what it, or one before it, wrote (or writes what they read). Control flow only depends on the lists, so the threads agree
- * without talking. Addresses and integers that do not change with
- * the index of a LIST are resolved once, at start, into tables shared by all; a step that has some which do is resolved
- * per thread when it runs.
+ * what it, or one before it, wrote (or writes what they read), and at the end of a list. Control flow only depends on the lists, so the threads agree
+ * without talking. Addresses and integers that do not change with the index of a LIST are resolved once, at start, into tables
+ * shared by all; a step that has some which do is resolved per thread when it runs.
  *
  * What must hold: one block for DATA, PARAM and STATE buffers (but those that the caller gave), one for TEMP (the arena), both zeroed at start; scratch is
  * private to a thread. Lanes: the table's order of steps satisfies every wait (checked by program_open), so one
@@ -18,7 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { ALIGN = 64, GROUP = 32 };
+enum { ALIGN = 64, GROUP = 32 /* steps between barriers, at most */ };
 
 /* Per thread: where a step with varying arguments puts them, and the kernels' scratch. */
 typedef struct Lane {
@@ -304,7 +303,8 @@ static bool walk(Engine *e, int list, int64_t index, int thread, int threads) {
     if (e->check && e->profile) profile_skip(e->profile, thread);
     p->kernels[s->kernel](buf, ints, thread, threads, lane->scratch, e->dealt[e->nth[i]]);
     int64_t end = profile_from(e->profile);
-    if (e->meet[i] || e->check) pool_barrier(e->pool);
+    bool ends = list == e->list && i + 1 == l->step + l->nsteps; /* pool_run meets */
+    if ((e->meet[i] && !ends) || e->check) pool_barrier(e->pool);
     if (e->profile) profile_call(e->profile, thread, (int)i, index, end);
     if (e->check && !nan_after(e->check, &here, e->pool, thread, threads)) return false;
   }
@@ -315,7 +315,6 @@ static void walk_thread(void *ctx, int thread, int threads) {
   Engine *e = ctx;
   if (e->profile) profile_enter(e->profile, thread);
   walk(e, e->list, 0, thread, threads);
-  if (e->profile) profile_leave(e->profile, thread);
 }
 
 bool engine_run(Engine *e, int list) {
@@ -323,6 +322,7 @@ bool engine_run(Engine *e, int list) {
   e->list = list;
   if (e->check && !nan_data(e->check, e, list)) return false;
   pool_run(e->pool, walk_thread, e);
+  if (e->profile) profile_leave(e->profile);
   return !e->check || !e->check->found;
 }
 

@@ -78,6 +78,7 @@ void profile_to(Profile *p, ProfilePhase what, int64_t number, int64_t from) {
 void profile_enter(Profile *p, int thread) {
   ProfileLane *l = &p->lane[thread];
   if (p->trace) l->event = trace_room(p->trace, thread, &l->end);
+  l->called = NULL;
   l->now = profile_now();
 }
 
@@ -87,7 +88,7 @@ void profile_skip(Profile *p, int thread) {
 
 void profile_call(Profile *p, int thread, int step, int64_t turn, int64_t end) {
   ProfileLane *l = &p->lane[thread];
-  StepTime *t = &l->step[step];
+  StepTime *t = l->called = &l->step[step];
   int64_t left = profile_now();
   t->calls++;
   t->busy += end - l->now;
@@ -96,8 +97,16 @@ void profile_call(Profile *p, int thread, int step, int64_t turn, int64_t end) {
   l->now = left;
 }
 
-void profile_leave(Profile *p, int thread) {
-  if (p->trace) trace_taken(p->trace, thread, p->lane[thread].event);
+void profile_leave(Profile *p) {
+  int64_t now = profile_now();
+  for (int i = 0; i < p->threads; i++) {
+    ProfileLane *l = &p->lane[i];
+    if (!l->called) continue;
+    l->called->wait += now - l->now;
+    if (!p->trace) continue;
+    if (l->event && l->event[-1].left == l->now) l->event[-1].left = now;
+    trace_taken(p->trace, i, l->event);
+  }
 }
 
 int64_t profile_kernel(const Profile *p, int kernel, double *seconds) {

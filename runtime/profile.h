@@ -32,6 +32,7 @@ typedef struct StepTime {
 typedef struct ProfileLane {
   _Alignas(64) int64_t now; /* until when this thread's time is told */
   StepTime *step;           /* by step of the program */
+  StepTime *called;         /* the list's last call so far; NULL: none */
   TraceEvent *event, *end;  /* where the next call is traced to; equal: nowhere */
 } ProfileLane;
 
@@ -62,11 +63,12 @@ int64_t profile_from(const Profile *p); /* the time, for profile_to */
 void profile_to(Profile *p, ProfilePhase what, int64_t number, int64_t from);
 
 /* Of the engine, on each thread: a list begins; the time until here is no kernel's; a kernel has ended (from `end` on the
- * thread stood at the barrier); the list has ended. */
+ * thread stood at the barrier). On the main thread: all threads have met at the end of the list; until then each waited
+ * behind its last kernel. */
 void profile_enter(Profile *p, int thread);
 void profile_skip(Profile *p, int thread);
 void profile_call(Profile *p, int thread, int step, int64_t turn, int64_t end);
-void profile_leave(Profile *p, int thread);
+void profile_leave(Profile *p);
 
 /* Calls of a kernel and their time as the main thread saw it, waiting included. */
 int64_t profile_kernel(const Profile *p, int kernel, double *seconds);
