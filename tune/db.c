@@ -66,9 +66,10 @@ static bool create(TuneDb *db, Diags *d) {
 
 /* Is the file whole, and one of ours? A new one, still empty, gets its tables. */
 static bool check(TuneDb *db, Diags *d, bool write) {
-  int64_t application, version, tables;
-  if (!number(db, d, "PRAGMA application_id", &application) || !number(db, d, "PRAGMA user_version", &version) ||
-      !number(db, d, "SELECT count(*) FROM sqlite_schema", &tables))
+  int64_t application, version, tables; /* of one state: another process may be making the tables */
+  if (!run(db, d, "BEGIN") || !number(db, d, "PRAGMA application_id", &application) ||
+      !number(db, d, "PRAGMA user_version", &version) ||
+      !number(db, d, "SELECT count(*) FROM sqlite_schema", &tables) || !run(db, d, "COMMIT"))
     return false;
   if (write && !tables && !application) { /* of two that come at once, one makes the tables */
     bool ok = run(db, d, "BEGIN IMMEDIATE") && number(db, d, "SELECT count(*) FROM sqlite_schema", &tables) &&
