@@ -2,11 +2,11 @@
  * its order: so a token's result is the one it has in training, alone, or in any mix (docs/numerics.md).
  *
  * The rows of a tile are the queries of all heads that share a group of keys, token by token: a decode reads each page once for
- * all of them. Tiles are dealt out to the threads in turn. There is one nest for each of a few tile heights, chosen by how
- * many rows a sequence has: one to a group's heads in decoding, as many as fit the registers in a prompt. */
+ * all of them. There is one nest for each of a few tile heights, chosen by how many rows a sequence has: one to a group's heads
+ * in decoding, as many as fit the registers in a prompt. Units of work, tiles or some groups' rows, go to the threads in turn. */
 #include "codegen/lower_attend.h"
 
-enum { FEW = 8 }; /* rows of a group */
+enum { FEW = 8 }; /* rows of a group that go page by page beside other groups' (few_rows) */
 
 typedef struct Pages {
   Attend w; /* rows, lanes, E, narrow, scale; H, G; g: the group at work */
@@ -146,6 +146,14 @@ static void tiles(Pages *p, KV s, KV table_at) {
   for (int i = 0; i < 3; i++) k_end(k);
 }
 
+/* The loop over the groups of a unit; where a group's rows stay is set for each. */
+static void open_groups(Pages *p, KV from, KV to) {
+  Attend *w = &p->w;
+  Kernel *k = w->k;
+  w->g = k_for(k, from, to, 1);
+  p->at.first = k_mul(k, k_sub(k, w->g, from), k_ic(k, w->rows));
+}
+
 /* So few rows that one tile holds a group's: a unit is some groups side by side, and page by page all of them take it in: memory
  * is read in long runs, and while a group thinks the next one's keys and values are on their way. */
 static void few_rows(Pages *p, KV s, KV table_at) {
@@ -157,16 +165,18 @@ static void few_rows(Pages *p, KV s, KV table_at) {
   KV from = k_i2(k, K_idiv, k_mul(k, part, w->G), parts);
   KV to = k_i2(k, K_idiv, k_mul(k, k_add(k, part, k_ic(k, 1)), w->G), parts);
   p->row0 = zero;
-  for (int what = 0; what < 3; what++) {
-    KV block = what == 1 ? blocks(p) : 0;
-    w->g = k_for(k, from, to, 1);
-    p->at.first = k_mul(k, k_sub(k, w->g, from), k_ic(k, w->rows));
-    if (what == 0) begin(p);
-    if (what == 1) p->page = head_of(p, k_add(k, table_at, block)), take_page(p, block);
-    if (what == 2) attend_columns(w, finish, p);
-    k_end(k);
-    if (what == 1) k_end(k);
-  }
+  open_groups(p, from, to);
+  begin(p);
+  k_end(k);
+  KV block = blocks(p);
+  open_groups(p, from, to);
+  p->page = head_of(p, k_add(k, table_at, block));
+  take_page(p, block);
+  k_end(k);
+  k_end(k);
+  open_groups(p, from, to);
+  attend_columns(w, finish, p);
+  k_end(k);
   p->at.first = zero;
   k_end(k);
   k_end(k);

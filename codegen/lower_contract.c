@@ -25,7 +25,8 @@
  * which is made of the packed A. A's quads are filled up with 0, so that B's may hold anything there.
  *
  * Where B is a packed weight (ir/type.h: panels) its panels are read where they lie, and where M is known at run time only, there
- * is a nest for each of several M, with tiles as high as those rows want: a decode has one row, a prompt hundreds. */
+ * is a nest for each of several M, with tiles as high as those rows want: a decode has one row, a prompt hundreds. With few rows
+ * the last panels go to whichever thread comes first (deal_nest). */
 #include "codegen/lower_contract.h"
 #include "codegen/schedule.h"
 #include <string.h>
@@ -308,6 +309,12 @@ static void schedule(Contract *w, const Schedule *s, int64_t bk) {
   w->one_run = bk <= w->kc && (bk <= CHAIN || w->dt == DT_i8);
 }
 
+/* How deal_nest cuts the panels: an `own` for each thread, then as many `few` as there are turns left. Where turn begins. */
+static KV dealt_panel(Kernel *k, KV turn, KV threads, KV own, KV few) {
+  KV rest = k_i2(k, K_imax, k_sub(k, turn, threads), k_ic(k, 0));
+  return k_add(k, k_mul(k, k_min(k, turn, threads), own), k_mul(k, rest, few));
+}
+
 /* Few rows, one block of A, packed before all: the weight's panels are read once, as fast as memory gives them, and no thread
  * should wait for another that memory serves worse. So each starts with fifteen sixteenths of its share, in one stream, and the
  * rest is dealt out. */
@@ -315,17 +322,13 @@ static void deal_nest(Contract *w) {
   Kernel *k = w->k;
   KV zero = k_ic(k, 0), panels = contract_panels(k, w->n, w->nr), threads = k_op0(k, K_threads);
   KV own = k_i2(k, K_idiv, k_mul(k, panels, k_ic(k, 15)), k_mul(k, threads, k_ic(k, 16)));
-  KV dealt = k_mul(k, own, threads); /* the first panel of the rest; a turn of that takes `few` */
   KV few = k_i2(k, K_imax, k_ic(k, 1), k_i2(k, K_idiv, panels, k_mul(k, threads, k_ic(k, 32))));
-  KV turns = k_add(k, threads, k_i2(k, K_idiv, k_add(k, k_sub(k, panels, dealt), k_sub(k, few, k_ic(k, 1))), few));
+  KV rest = k_add(k, k_sub(k, panels, k_mul(k, own, threads)), k_sub(k, few, k_ic(k, 1)));
   w->a_ready = true;
   pack_a(w, zero, w->m, zero, w->kk);
-  KV turn = k_deal(k, zero, turns, 1), whole = k_i2(k, K_ilt, turn, threads);
-  KV late = k_add(k, dealt, k_mul(k, k_i2(k, K_imax, k_sub(k, turn, threads), zero), few));
-  KV from = k_add(k, k_mul(k, whole, k_mul(k, turn, own)), k_mul(k, k_sub(k, k_ic(k, 1), whole), late));
-  KV to = k_add(k, from, k_add(k, k_mul(k, whole, own), k_mul(k, k_sub(k, k_ic(k, 1), whole), few)));
-  Block b = {.m0 = zero, .m1 = w->m, .n0 = k_mul(k, from, k_ic(k, w->nr))};
-  b.n1 = k_min(k, w->n, k_mul(k, to, k_ic(k, w->nr)));
+  KV turn = k_deal(k, zero, k_add(k, threads, k_i2(k, K_idiv, rest, few)), 1), nr = k_ic(k, w->nr);
+  Block b = {.m0 = zero, .m1 = w->m, .n0 = k_mul(k, dealt_panel(k, turn, threads, own, few), nr)};
+  b.n1 = k_min(k, w->n, k_mul(k, dealt_panel(k, k_add(k, turn, k_ic(k, 1)), threads, own, few), nr));
   b.mp = contract_panels(k, w->m, w->mr);
   b.np = contract_panels(k, k_sub(k, b.n1, b.n0), w->nr);
   k_if(k, k_i2(k, K_ilt, b.n0, b.n1));

@@ -9,8 +9,8 @@
  *     --threads LIST   "1,2": as many as there are cores, one and all, unless said
  *     --target TARGET  of our kernels: cpu:native
  *
- * A row: x is [M, K], w [N, K]; packed: a forward product whose weights lie in panels, as in a program that serves. Ours is the kernel that a program would have, on its pool. Every turn runs all sides once, and
- * the probes; what is printed is the median of the turns: our GFLOP/s, its share of what multiply-adds in registers reached in
+ * A row: x is [M, K], w [N, K]; packed: a forward product whose weights lie in panels, as in a program that serves. Ours is the
+ * kernel that a program would have, on its pool. Every turn runs all sides once, and the probes; what is printed is the median of the turns: our GFLOP/s, its share of what multiply-adds in registers reached in
  * the same turn ("fma"; in bf16 and i8 what dot products of pairs and quads reached, "bf16", "int8", where machine and target have
  * them), or, where
  * reading w from memory takes longer than computing, the share of what a plain read reached ("read"); for each library its

@@ -48,7 +48,7 @@ typedef struct KernelCalls {
   void **scratch; /* by thread */
   Pool *pool;     /* NULL: the caller alone */
   int calls;      /* of the spell under way */
-  int64_t dealt;
+  int64_t dealt;  /* KernelFn's */
 } KernelCalls;
 void kernel_spell(void *ctx, int calls);
 #endif

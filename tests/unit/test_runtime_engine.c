@@ -98,16 +98,17 @@ static void spy(void *const *b, const int64_t *ints, int64_t thread, int64_t thr
 }
 
 static struct {
-  char *b0, *b1; /* what the first two calls write */
+  char *first, *second; /* what the first two calls write */
+  int patience;         /* ms */
   _Atomic int entered, done;
   _Atomic bool at_once, too_early;
 } met;
 
 /* In the first call thread 1 waits for thread 0 to reach the second; the third must find both done by both. */
 static void meet(void *const *b, const int64_t *ints, int64_t thread, int64_t threads, void *scratch, int64_t *dealt) {
-  bool first = b[1] == met.b0, second = b[1] == met.b1 && b[0] != met.b0;
+  bool first = b[1] == met.first, second = b[1] == met.second && b[0] != met.first;
   if (second && thread == 0) met.entered = 1;
-  for (int i = 0; first && thread == 1 && !met.entered && i < 5000; i++)
+  for (int i = 0; first && thread == 1 && !met.entered && i < met.patience; i++)
     nanosleep(&(struct timespec){0, 1000000}, NULL);
   if (first && thread == 1) met.at_once = met.entered != 0;
   if (!first && !second && met.done < 4) met.too_early = true;
@@ -115,9 +116,9 @@ static void meet(void *const *b, const int64_t *ints, int64_t thread, int64_t th
   (void)ints, (void)threads, (void)scratch, (void)dealt;
 }
 
-Test(engine, a_barrier_stands_only_where_kernels_disturb_one_another) {
-  static const char *const args[][2] = {{"b0", "m.b0"}, {"b1", "m.b1"}, {"m.b0", "m.b1"}};
-  Fixture *f = fixture_new();
+/* Three calls: of b0 to x, of b1 to y, of x to y. */
+static void run_three(Fixture *f, const char *x, const char *y, int patience) {
+  const char *const args[][2] = {{"b0", x}, {"b1", y}, {x, y}};
   ProgramList *update = (ProgramList *)(f->blob + f->h.lists.at) + 1;
   ProgramStep *steps = (ProgramStep *)(f->blob + f->h.steps.at) + update->step;
   update->nsteps = 3;
@@ -133,12 +134,24 @@ Test(engine, a_barrier_stands_only_where_kernels_disturb_one_another) {
   cr_assert(program_open(&p, f->blob, kernels, &err), "%s", err.text);
   Engine *e = engine_new(&p, 2, &err);
   cr_assert(ne(ptr, e, NULL), "%s", err.text);
-  met.b0 = engine_named(e, "m.b0"), met.b1 = engine_named(e, "m.b1");
+  met.first = engine_named(e, x), met.second = engine_named(e, y), met.patience = patience;
   engine_run(e, program_list(&p, "update"));
-  cr_assert(met.at_once, "the first two calls write different buffers, but one waited for the other");
   cr_assert(not(met.too_early));
   cr_assert(eq(int, met.done, 6));
   engine_free(e);
+}
+
+Test(engine, a_barrier_stands_only_where_kernels_disturb_one_another) {
+  run_three(fixture_new(), "m.b0", "m.b1", 5000);
+  cr_assert(met.at_once, "the first two calls write different buffers, but one waited for the other");
+}
+
+Test(engine, temporaries_that_share_memory_are_not_written_at_once) {
+  Fixture *f = fixture_new();
+  ProgramBuffer *buffers = (ProgramBuffer *)(f->blob + f->h.buffers.at);
+  buffers[fix_find(f, "nll")].offset = buffers[fix_find(f, "p")].offset + 64;
+  run_three(f, "p", "nll", 100);
+  cr_assert(not(met.at_once), "two calls ran at once that write the same bytes");
 }
 
 Test(engine, a_list_runs_with_its_index) {
